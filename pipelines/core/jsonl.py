@@ -1,0 +1,80 @@
+"""JSON Lines on disk: streaming reads that name the bad line, atomic and canonical writes."""
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+from pipelines.core.errors import BadInput
+
+Row = dict[str, Any]
+
+
+def _open(path: Path, mode: str) -> IO[bytes]:
+    if path.suffix != ".gz":
+        return cast(IO[bytes], path.open(mode))
+    if "w" in mode:  # no name and no time in the header: same rows, same bytes
+        return cast(IO[bytes], gzip.GzipFile(filename="", mode="wb", fileobj=path.open("wb"), mtime=0, compresslevel=5))
+    return cast(IO[bytes], gzip.open(path, "rb"))
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield one object per non-empty line; `.gz` is read through gzip.
+
+    Raises:
+        BadInput: a line is not a JSON object; the message has file and line number.
+    """
+    if not path.exists():
+        raise BadInput(f"{path} does not exist")
+    with _open(path, "rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise BadInput(f"{path}:{number} is not valid JSON ({error}); correct or remove the line") from error
+            if not isinstance(row, dict):
+                raise BadInput(f"{path}:{number} holds a {type(row).__name__}, expected a JSON object")
+            yield row
+
+
+def encode(value: object) -> bytes:
+    """Canonical JSON: sorted keys, no spaces, UTF-8; equal values give equal bytes."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> int:
+    """Write `rows` to `path` atomically and canonically; returns how many there were."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}")  # keeps the suffix, which decides on gzip
+    count = 0
+    with _open(partial, "wb") as out:
+        for row in rows:
+            out.write(encode(row) + b"\n")
+            count += 1
+    partial.replace(path)
+    return count
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON document.
+
+    Raises:
+        BadInput: the file is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise BadInput(f"{path} does not exist") from error
+    except ValueError as error:
+        raise BadInput(f"{path} is not valid JSON ({error})") from error
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write one JSON document atomically, indented and with sorted keys."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(value, ensure_ascii=False, sort_keys=True, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)

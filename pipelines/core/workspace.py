@@ -1,0 +1,240 @@
+"""A DAG run's workspace: a git worktree at one commit with resolved parameters, sharing one DVC cache.
+
+    python -m pipelines.core.workspace open --run-id R --profile P …    what the DAG's first task runs
+    python -m pipelines.core.workspace clean --keep 3                   what `make clean-runs` runs
+
+`.run/run.json` in the workspace is the contract between a run and the DAG code, which may be newer than the run:
+its `contract` number changes when the commands, files or exit codes that the two share change.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML
+
+from pipelines.core import artifacts, config, registry, tracking
+from pipelines.core.errors import BadInput, ExitCode
+from pipelines.core.jsonl import write_json
+
+CONTRACT = 1
+FROM_PROFILE = "profile"  # a form field left at "whatever the profile says"
+
+
+class RunRequest(NamedTuple):
+    """What a person chose in the form or on the command line."""
+
+    run_id: str
+    profile: str
+    base_model: str = FROM_PROFILE
+    labelers: str = FROM_PROFILE
+    align_method: str = FROM_PROFILE
+    overrides: tuple[str, ...] = ()
+    commit: str = "HEAD"
+
+
+def slug(run_id: str) -> str:
+    """`run_id` as a folder name and git ref component."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", run_id).strip("-.")
+
+
+def folder(home: Path, run_id: str) -> Path:
+    """Where the workspace of `run_id` lies."""
+    return home / "workspaces" / slug(run_id)
+
+
+def _git(repo: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(repo), *words], capture_output=True, text=True)
+    if done.returncode:
+        raise BadInput(f"git {' '.join(words)} in {repo} failed: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def base_model_from(text: str) -> dict[str, Any]:
+    """A base model as a form's text names it: scratch, hub:repo@revision, folder:path, or a YAML mapping.
+
+    Raises:
+        BadInput: none of these.
+    """
+    kind, _, rest = text.partition(":")
+    if text == "scratch":
+        return {"kind": "scratch"}
+    if kind == "folder" and rest:
+        if not Path(rest).is_dir():
+            raise BadInput(f"base model {text!r}: there is no folder {rest!r}")
+        return {"kind": "folder", "path": str(Path(rest).resolve())}
+    if kind == "hub" and "@" in rest:
+        repo, _, revision = rest.rpartition("@")
+        return {"kind": "hub", "repo": repo, "revision": revision}
+    if text.lstrip().startswith("{"):
+        value = YAML(typ="safe", pure=True).load(text)
+        if isinstance(value, dict):
+            return value
+    raise BadInput(f"base model {text!r} is not one of: scratch, hub:repo@revision, folder:path, {{kind: package, …}}")
+
+
+def overrides_of(request: RunRequest) -> list[str]:
+    """The choices of `request` as overrides, explicit ones last, so that they win."""
+    chosen = []
+    if request.labelers != FROM_PROFILE:
+        chosen.append(f"labeling.labelers={request.labelers}")
+    if request.align_method != FROM_PROFILE:
+        chosen.append(f"align.method={request.align_method}")
+    if request.base_model != FROM_PROFILE:
+        chosen.append(f"base_model={json.dumps(base_model_from(request.base_model))}")
+    return chosen + list(request.overrides)
+
+
+def resolve(root: Path, request: RunRequest) -> dict[str, Any]:
+    """The parameters of `request` over the files in `root`, checked."""
+    values = config.resolve(root, request.profile, overrides_of(request))
+    model = values["base_model"]
+    if model["kind"] == "folder" and not Path(model["path"]).is_dir():
+        raise BadInput(f"base_model.path: there is no folder {model['path']!r}")
+    return values
+
+
+def check_resources(resources: config.Resources, home: Path) -> None:
+    """Fail before the start when disk, memory or GPU fall short, with the numbers."""
+    free = shutil.disk_usage(home).free / 2**30
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    if free < resources.min_free_disk_gib:
+        raise BadInput(
+            f"{home} has {free:.1f} GiB free, this profile needs {resources.min_free_disk_gib}; "
+            "free some (make clean-runs) or set resources.min_free_disk_gib"
+        )
+    if memory < resources.min_memory_gib:
+        raise BadInput(
+            f"this machine has {memory:.1f} GiB of memory, this profile needs {resources.min_memory_gib}; "
+            "take a smaller profile or set resources.min_memory_gib"
+        )
+    if resources.require_gpu and not Path("/dev/nvidia0").exists():
+        raise BadInput("this profile needs an NVIDIA GPU and there is none; take profile smol or tiny")
+
+
+def _add_worktree(repo: Path, workspace: Path, commit: str) -> None:
+    if (workspace / ".git").exists():
+        if _git(workspace, "rev-parse", "HEAD") != commit:
+            raise BadInput(f"{workspace} is at another commit than {commit}; start the run under another run id")
+        return
+    workspace.parent.mkdir(parents=True, exist_ok=True)
+    _git(repo, "worktree", "prune")
+    _git(repo, "worktree", "add", "--quiet", "--detach", str(workspace), commit)
+
+
+def _write_params(workspace: Path, values: dict[str, Any]) -> None:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # keep the reading order
+    partial = workspace / ".params.yaml.partial"
+    yaml.dump(values, partial)
+    partial.replace(workspace / "params.yaml")
+
+
+def _share_cache(workspace: Path, home: Path) -> None:
+    """One DVC cache for all runs, and DVC's own state beside it instead of in a system folder."""
+    local = f"[cache]\n    dir = {home / 'dvc-cache'}\n[core]\n    site_cache_dir = {home / 'dvc-state'}\n"
+    (workspace / ".dvc" / "config.local").write_text(local)
+
+
+def open_workspace(repo: Path, home: Path, request: RunRequest) -> Path:
+    """Create the workspace of a run and its MLflow parent run; a second call finds both as they are."""
+    workspace = folder(home, request.run_id)
+    info_path = workspace / artifacts.RUN_INFO
+    if info_path.exists():
+        return workspace
+    commit = _git(repo, "rev-parse", "--verify", f"{request.commit}^{{commit}}")
+    _add_worktree(repo, workspace, commit)
+    values = resolve(workspace, request)
+    params = config.parse(values, "the resolved parameters")
+    check_resources(params.resources, home)
+    if params.evaluate.baseline == "champion":
+        champion = registry.by_alias("champion")
+        values["evaluate"]["champion_version"] = champion.number if champion else None
+    _write_params(workspace, values)
+    _share_cache(workspace, home)
+    tags = {
+        "git_commit": commit,
+        "profile": request.profile,
+        "labelers": params.labeling.labelers,
+        "overrides": json.dumps(overrides_of(request)),
+    }
+    parent = tracking.open_parent(request.run_id, tags, values)
+    info = {
+        "contract": CONTRACT,
+        "run_id": request.run_id,
+        "commit": commit,
+        "profile": request.profile,
+        "align_method": params.align.method,
+        "mlflow_run_id": parent,
+        "tags": tags,
+    }
+    write_json(info_path, info)
+    print(f"workspace {workspace} at commit {commit[:12]}, profile {request.profile}")
+    return workspace
+
+
+def clean(repo: Path, home: Path, keep: int) -> list[str]:
+    """Remove the workspaces of finished, unreleased runs but the newest `keep`; returns their names.
+
+    A run that still runs or waits has no summary yet and is never touched, nor is a released one.
+    """
+    finished = [
+        workspace
+        for workspace in sorted((home / "workspaces").glob("*"), key=lambda path: path.stat().st_mtime, reverse=True)
+        if (workspace / artifacts.RUN / "summary.json").exists() and not (workspace / artifacts.DEPLOYED).exists()
+    ]
+    removed = finished[keep:]
+    for workspace in removed:
+        _git(repo, "worktree", "remove", "--force", str(workspace))
+    return [workspace.name for workspace in removed]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.core.workspace", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    opening = commands.add_parser("open", help="make the workspace of a run")
+    opening.add_argument("--run-id", required=True)
+    opening.add_argument("--profile", required=True)
+    opening.add_argument("--base-model", default=FROM_PROFILE)
+    opening.add_argument("--labelers", default=FROM_PROFILE)
+    opening.add_argument("--align-method", default=FROM_PROFILE)
+    opening.add_argument("--override", action="append", default=[])
+    opening.add_argument("--commit", default="HEAD")
+    cleaning = commands.add_parser("clean", help="remove workspaces of finished, unreleased runs")
+    cleaning.add_argument("--keep", type=int, required=True)
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = _arguments()
+    repo = Path(os.environ["COLLOQUY_REPO"])
+    home = Path(os.environ["COLLOQUY_HOME"])
+    try:
+        if arguments.command == "open":
+            request = RunRequest(
+                arguments.run_id,
+                arguments.profile,
+                arguments.base_model,
+                arguments.labelers,
+                arguments.align_method,
+                tuple(arguments.override),
+                arguments.commit,
+            )
+            open_workspace(repo, home, request)
+        else:
+            removed = clean(repo, home, arguments.keep)
+            print(f"removed {len(removed)} workspaces: {' '.join(removed) or 'none'}")
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        sys.exit(ExitCode.BAD_INPUT)
+
+
+if __name__ == "__main__":
+    main()
