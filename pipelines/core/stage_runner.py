@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -164,15 +165,23 @@ def run_child(task: str, command: list[str], workspace: Path) -> Outcome:
 
     signal.signal(signal.SIGTERM, end_child)
     signal.signal(signal.SIGINT, end_child)
-    cached = False
-    assert child.stdout is not None
-    for line in child.stdout:
-        cached = cached or "didn't change, skipping" in line or "is cached - skipping run" in line
-        print(line, end="", flush=True)
+    cached = threading.Event()
+
+    def pass_on() -> None:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if "didn't change, skipping" in line or "is cached - skipping run" in line:
+                cached.set()
+            print(line, end="", flush=True)
+
+    # In a thread: the pipe stays open as long as an orphan of a killed child holds it.
+    reader = threading.Thread(target=pass_on)
+    reader.start()
     exit_code = child.wait()
     end_group(child.pid)
+    reader.join()
     record.unlink(missing_ok=True)
-    return Outcome(exit_code, cached)
+    return Outcome(exit_code, cached.is_set())
 
 
 def record_end(task: str, outcome: Outcome, seconds: float) -> None:

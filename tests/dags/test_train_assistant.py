@@ -1,0 +1,103 @@
+"""The DAG, as Airflow itself reads it: order, pools, retries, and that it follows dvc.yaml."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.core.config import profile_names, read_yaml
+
+ROOT = Path(__file__).parents[2]
+AIRFLOW = Path(os.environ.get("COLLOQUY_ENVS", ROOT / ".envs")) / "airflow" / "bin" / "python"
+STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
+COMMANDS = {"open_workspace", "push_tasks", "wait", "register", "build_bento", "deploy", "smoke_test", "summarize"}
+GROUPS = {
+    "data": ["ingest", "train_moderation", "prepare_corpus", "validate_corpus"],
+    "pretraining": ["train_tokenizer", "tokenize_corpus", "pretrain"],
+    "finetuning": ["prepare_sft", "validate_sft", "sft"],
+    "labeling": [
+        "sample_completions",
+        "push_tasks",
+        "wait",
+        "pull_annotations",
+        "prepare_preferences",
+        "validate_preferences",
+    ],
+    "alignment": ["reward_model", "ppo", "dpo"],
+    "evaluation": ["evaluate", "gate"],
+    "release": ["register", "build_bento", "deploy", "smoke_test"],
+}
+
+
+@pytest.fixture(scope="module")
+def dag(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    if not AIRFLOW.exists():
+        pytest.skip(f"{AIRFLOW} is missing; `make setup` creates it")
+    home = tmp_path_factory.mktemp("airflow")
+    environment = os.environ | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    for name in ("PYTHONPATH", "PYTHONHOME"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        [AIRFLOW, ROOT / "tests" / "dags" / "show_dag.py"], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    shown: dict[str, Any] = json.loads(done.stdout)
+    return shown
+
+
+def reachable(dag: dict[str, Any], start: str) -> set[str]:
+    seen: set[str] = set()
+    todo = [start]
+    while todo:
+        for name in dag["tasks"][todo.pop()]["downstream"]:
+            if name not in seen:
+                seen.add(name)
+                todo.append(name)
+    return seen
+
+
+def test_it_parses(dag: dict[str, Any]) -> None:
+    assert dag["errors"] == {}
+
+
+def test_its_tasks_are_the_stages_and_the_commands(dag: dict[str, Any]) -> None:
+    assert set(dag["tasks"]) == set(STAGES) | COMMANDS
+
+
+def test_its_groups_hold_their_tasks(dag: dict[str, Any]) -> None:
+    for group, tasks in GROUPS.items():
+        assert {name for name, task in dag["tasks"].items() if task["group"] == group} == set(tasks)
+
+
+def test_every_edge_of_dvc_is_a_path_in_the_dag(dag: dict[str, Any]) -> None:
+    producers = {out: name for name, stage in STAGES.items() for out in stage["outs"] + stage["metrics"]}
+    for name, stage in STAGES.items():
+        for dependency in stage["deps"]:
+            if producer := producers.get(dependency):
+                assert name in reachable(dag, producer), f"{producer} -> {name}"
+
+
+def test_tasks_that_move_the_champion_take_turns(dag: dict[str, Any]) -> None:
+    assert {name for name, task in dag["tasks"].items() if task["pool"] == "release"} == set(GROUPS["release"])
+
+
+def test_stages_share_the_compute_pool(dag: dict[str, Any]) -> None:
+    assert all(dag["tasks"][name]["pool"] == "compute" for name in STAGES)
+
+
+def test_killed_tasks_are_tried_again_soon(dag: dict[str, Any]) -> None:
+    assert {(task["retries"], task["retry_delay_s"]) for task in dag["tasks"].values()} == {(3, 5.0)}
+
+
+def test_the_summary_runs_whatever_happened(dag: dict[str, Any]) -> None:
+    assert dag["tasks"]["summarize"]["trigger_rule"] == "all_done"
+    assert all("summarize" in reachable(dag, name) for name in dag["tasks"] if name != "summarize")
+
+
+def test_the_form_describes_every_field(dag: dict[str, Any]) -> None:
+    assert set(dag["params"]) == {"profile", "base_model", "labelers", "align_method", "overrides", "commit"}
+    assert all(param["description"] for param in dag["params"].values())
+    assert dag["params"]["profile"]["schema"]["enum"] == profile_names(ROOT)

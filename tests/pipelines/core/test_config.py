@@ -1,0 +1,66 @@
+"""Parameters: profiles and overrides resolve, and what is wrong is named with what would be right."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.core import config
+from pipelines.core.errors import BadInput
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_an_override_wins_over_the_profile() -> None:
+    values = config.resolve(ROOT, "tiny", ["ppo.steps=7", "ppo.learning_rate=1e-4"])
+    assert values["ppo"]["steps"] == 7
+    assert values["ppo"]["learning_rate"] == 1e-4
+    assert values["profile"] == "tiny"
+
+
+def test_a_mapping_of_another_kind_replaces_instead_of_mixing() -> None:
+    base = {"base_model": {"kind": "package", "package": "a==1", "sha256": "0", "file": "f"}}
+    assert config.merge(base, {"base_model": {"kind": "scratch"}}) == {"base_model": {"kind": "scratch"}}
+    assert config.merge(base, {"base_model": {"file": "g"}})["base_model"]["package"] == "a==1"
+
+
+@pytest.mark.parametrize(
+    ("profile", "override", "named"),
+    [
+        ("huge", "seed=1", ["huge", "tiny", "smol"]),
+        ("tiny", "ppo.stepz=1", ["ppo.stepz", "ppo.steps"]),
+        ("tiny", "popo.steps=1", ["popo", "'ppo'"]),
+        ("tiny", "ppo.steps=many", ["ppo.steps", "many"]),
+        ("tiny", "ppo.steps=-1", ["ppo.steps", "-1"]),
+        ("tiny", "ppo.steps", ["ppo.steps", "section.key=value"]),
+        ("tiny", "ppo.steps=[1", ["ppo.steps=[1", "YAML"]),
+        ("tiny", "sample_completions.completions=9", ["completions", "9"]),
+        ("tiny", "align.method=magic", ["align.method", "ppo", "magic"]),
+    ],
+)
+def test_bad_input_is_named_with_what_would_be_valid(profile: str, override: str, named: list[str]) -> None:
+    with pytest.raises(BadInput) as raised:
+        config.resolve(ROOT, profile, [override])
+    for word in named:
+        assert word in str(raised.value)
+
+
+def test_an_unknown_key_in_a_file_fails(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text() + "\nextra: 1\n"
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(BadInput, match="extra"):
+        config.load_params(tmp_path / "params.yaml")
+
+
+def test_a_missing_key_fails_since_nothing_has_a_default(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text().replace("seed: 1234\n", "")
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(BadInput, match="seed"):
+        config.load_params(tmp_path / "params.yaml")
+
+
+def test_no_field_of_the_schema_has_a_default() -> None:
+    todo: list[type[config.Section]] = [config.Section]
+    while todo:
+        section = todo.pop()
+        todo += section.__subclasses__()
+        assert all(field.is_required() for field in section.model_fields.values()), section
