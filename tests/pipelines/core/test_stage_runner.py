@@ -133,3 +133,41 @@ def test_path_locks_of_dead_processes_are_cleared_and_live_ones_stay(workspace: 
     )
     stage_runner.clear_dead_locks()
     assert json.loads(stage_runner.DVC_PATHS_LOCK.read_text()) == {"b": {"read": [live]}}
+
+
+@pytest.fixture
+def dvc_workspace(workspace: Path) -> Path:
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "config", "core.analytics", "false"]):
+        subprocess.run(command, cwd=workspace, env=stage_runner.environment(workspace), check=True)
+    (workspace / "params.yaml").write_text("x: 1\n")
+    (workspace / "dvc.yaml").write_text(
+        "stages:\n  slow:\n    cmd: python -m slow\n    params: [x]\n    outs: [out.txt]\n"
+    )
+    write_module(workspace, "slow", SLEEPER)
+    return workspace
+
+
+def repro(workspace: Path) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": str(workspace)}
+    return subprocess.Popen([*RUNNER, "repro", "slow"], cwd=workspace, env=environment, text=True)
+
+
+@pytest.mark.parametrize("victim", ["runner", "dvc", "stage"])
+def test_a_stage_goes_on_after_a_kill(dvc_workspace: Path, victim: str) -> None:
+    runner = repro(dvc_workspace)
+    pids = pids_of(dvc_workspace)
+    dvc = json.loads((dvc_workspace / ".run/running/slow.json").read_text())["group"]
+    os.kill({"runner": runner.pid, "dvc": dvc, "stage": pids[0]}[victim], signal.SIGKILL)
+    assert runner.wait(timeout=30) != 0
+    write_module(dvc_workspace, "slow", "open('out.txt', 'w').write('done')")
+    assert repro(dvc_workspace).wait() == 0
+    assert (dvc_workspace / "out.txt").read_text() == "done"
+    assert not any(alive(pid) for pid in pids)
+
+
+def test_a_stage_with_nothing_to_do_is_noted_as_cached(dvc_workspace: Path) -> None:
+    write_module(dvc_workspace, "slow", "open('out.txt', 'w').write('done')")
+    assert repro(dvc_workspace).wait() == 0
+    assert not json.loads((dvc_workspace / ".run/stages/slow.json").read_text())["cached"]
+    assert repro(dvc_workspace).wait() == 0
+    assert json.loads((dvc_workspace / ".run/stages/slow.json").read_text())["cached"]
