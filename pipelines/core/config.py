@@ -260,18 +260,28 @@ class Evaluate(Section):
     judge_max_new_tokens: Positive
     judge_endpoint: str | None  # an OpenAI-compatible base URL; None judges with the base model
     judge_model: str | None
-    safety_prompts: Positive
+    judge_label_pairs: NonNegative  # held-out preferences that the judge is checked on
+    safety_prompts: Positive  # harmful ones, and as many benign ones
+    safety_max_new_tokens: Positive
 
 
 class Rule(Section):
-    """One line of the gate: `metric` of the candidate against `bound`, or against the baseline within `margin`."""
+    """One line of the gate. `metric` is `<task>.<metric>` of the evaluation, `alignment.<key>` or `data.<key>`.
+
+    A rule passes when the whole one-sided interval of its metric keeps the limit, refuses when all of it breaks the
+    limit, and is inconclusive between; a number without samples (KL) is compared as it is.
+    """
 
     name: str
     metric: str
     kind: Literal["floor", "ceiling", "non_inferior_difference", "non_inferior_ratio", "report"]
-    bound: float | None
-    margin: float | None
-    reason: str  # why this number: n and the power it has
+    better: Literal["higher", "lower"]
+    bound: float | None  # of a floor or ceiling
+    margin: PositiveFloat | None  # how much worse than the baseline is allowed; of a ratio, the part above 1
+    # What n was planned with: the variance of one pair's difference (right/wrong scores: the share of discordant
+    # pairs; a ratio: of the difference of logarithms).
+    discordance: PositiveFloat | None
+    reason: str  # why this limit
 
 
 class Gate(Section):

@@ -2,7 +2,8 @@
 
 import gzip
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -11,12 +12,19 @@ from pipelines.core.errors import BadInput
 Row = dict[str, Any]
 
 
-def _open(path: Path, mode: str) -> IO[bytes]:
-    if path.suffix != ".gz":
-        return cast(IO[bytes], path.open(mode))
-    if "w" in mode:  # no name and no time in the header: same rows, same bytes
-        return cast(IO[bytes], gzip.GzipFile(filename="", mode="wb", fileobj=path.open("wb"), mtime=0, compresslevel=5))
-    return cast(IO[bytes], gzip.open(path, "rb"))
+def _open_read(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb"))
+
+
+@contextmanager
+def _open_write(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("wb") as file:
+        if path.suffix != ".gz":
+            yield file
+            return
+        # No name and no time in the header: same rows, same bytes.
+        with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=5) as compressed:
+            yield cast(IO[bytes], compressed)
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -27,7 +35,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     """
     if not path.exists():
         raise BadInput(f"{path} does not exist")
-    with _open(path, "rb") as lines:
+    with _open_read(path) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
@@ -45,16 +53,23 @@ def encode(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> int:
-    """Write `rows` to `path` atomically and canonically; returns how many there were."""
+@contextmanager
+def open_rows(path: Path) -> Iterator[Callable[[Row], None]]:
+    """Give a function that appends one row; the file appears at `path`, whole, when the block ends without error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}")  # keeps the suffix, which decides on gzip
-    count = 0
-    with _open(partial, "wb") as out:
-        for row in rows:
-            out.write(encode(row) + b"\n")
-            count += 1
+    with _open_write(partial) as out:
+        yield lambda row: cast(None, out.write(encode(row) + b"\n"))
     partial.replace(path)
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> int:
+    """Write `rows` to `path` atomically and canonically; returns how many there were."""
+    count = 0
+    with open_rows(path) as write:
+        for row in rows:
+            write(row)
+            count += 1
     return count
 
 

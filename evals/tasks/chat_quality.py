@@ -1,0 +1,76 @@
+"""Chat quality: answers to held-out prompts, in the form the assistant is served in.
+
+Here the form is checked: an answer must stop by itself, say something, and leak no control token. What the answers
+are worth is for the judge and the held-out reward to say; both read the results of this task.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evals.metrics import Score
+from evals.task import SampleResult, evenly
+from pipelines.core.errors import BadInput
+from pipelines.core.jsonl import read_rows
+from pipelines.core.records import Conversation
+from pipelines.model.engine import Generation, Sampling
+
+
+def with_system(chat: list[dict[str, str]], system_prompt: str) -> list[dict[str, str]]:
+    """`chat` headed by the assistant's system prompt, unless it brings its own."""
+    if not system_prompt or chat[0]["role"] == "system":
+        return chat
+    return [{"role": "system", "content": system_prompt}, *chat]
+
+
+def answer(engine: Any, chats: Sequence[list[dict[str, str]]], max_new_tokens: int, seed: int) -> list[Generation]:
+    """Greedy answers to `chats`."""
+    sampling = Sampling(max_new_tokens, temperature=0.0, top_p=1.0, seed=seed)
+    return list(engine.generate([engine.render(chat) for chat in chats], [sampling] * len(chats)))
+
+
+def form_scores(generation: Generation, special_ids: frozenset[int]) -> dict[str, Score]:
+    """1 for each way in which the answer is well formed; the closing token may be special, no other."""
+    inner = generation.token_ids[:-1] if generation.finish_reason == "stop" else generation.token_ids
+    return {
+        "stopped": Score(float(generation.finish_reason == "stop")),
+        "not_empty": Score(float(bool(generation.text.strip()))),
+        "clean": Score(float(not special_ids.intersection(inner) and "<|" not in generation.text)),
+        "tokens": Score(float(len(generation.token_ids))),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class ChatQuality:
+    """Up to `prompts` prompts of `data` (Conversation rows that end with a user turn)."""
+
+    data: Path
+    prompts: int
+    max_new_tokens: int
+    system_prompt: str
+    seed: int
+    name: str = "chat_quality"
+    metrics: tuple[str, ...] = ("stopped", "not_empty", "clean", "tokens")
+
+    def samples(self) -> list[Conversation]:
+        """The prompts, spread over the whole file."""
+        rows = list(read_rows(self.data))
+        if not rows:
+            raise BadInput(f"{self.data} has no prompts; raise prepare_sft.held_out_prompts")
+        return [Conversation.from_row(row) for row in evenly(rows, self.prompts)]
+
+    def run(self, engine: Any) -> list[SampleResult]:
+        samples = self.samples()
+        chats = [with_system(sample.chat, self.system_prompt) for sample in samples]
+        special_ids = frozenset(engine.tokenizer.all_special_ids)
+        return [
+            SampleResult(
+                sample.id,
+                sample.messages[-1].content,
+                generation.text,
+                form_scores(generation, special_ids),
+                detail={"category": sample.category, "finish_reason": generation.finish_reason},
+            )
+            for sample, generation in zip(samples, answer(engine, chats, self.max_new_tokens, self.seed), strict=True)
+        ]

@@ -1,0 +1,58 @@
+"""Perplexity and bits per byte on held-out documents of the corpus: how well the model still knows its language.
+
+A sample is one document, cut to the same characters for every model; each counts its tokens (or bytes).
+"""
+
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+from typing import Any
+
+from evals.likelihood import document_likelihoods
+from evals.metrics import Score
+from evals.task import SampleResult, evenly
+from pipelines.core.errors import BadInput
+from pipelines.core.jsonl import Row, read_rows
+
+MIN_SAMPLES = 16  # no document gets more than this share of the tokens, so that n allows an interval
+CHARACTERS_PER_TOKEN = 4  # of English prose, by which the budget in tokens becomes the same text for every model
+
+
+@dataclass(frozen=True, slots=True)
+class Perplexity:
+    """Strided perplexity of about `tokens` tokens of `data`."""
+
+    data: Path  # Document rows
+    tokens: int
+    stride: int
+    batch_size: int
+    name: str = "perplexity"
+    metrics: tuple[str, ...] = ("perplexity", "bits_per_byte")
+
+    def samples(self) -> list[Row]:
+        """Documents spread over the whole file, each cut to its share of the token budget."""
+        characters = self.tokens * CHARACTERS_PER_TOKEN // MIN_SAMPLES
+        rows = [row for row in read_rows(self.data) if len(row["text"].split()) > 1]
+        if not rows:
+            raise BadInput(f"{self.data} has no documents; raise prepare_corpus.held_out_share or ingest.max_documents")
+        mean = sum(min(len(row["text"]), characters) for row in rows) / len(rows)
+        count = max(1, round(self.tokens * CHARACTERS_PER_TOKEN / mean))
+        return [row | {"text": row["text"][:characters]} for row in evenly(rows, count)]
+
+    def run(self, engine: Any) -> list[SampleResult]:
+        rows = self.samples()
+        ids = [engine.tokenizer(row["text"], add_special_tokens=False)["input_ids"] for row in rows]
+        window = min(engine.model.config.max_position_embeddings, 2 * self.stride)  # half of it is context
+        found = document_likelihoods(engine.model, ids, window, min(self.stride, window), self.batch_size)
+        results = []
+        for row, likelihood in zip(rows, found, strict=True):
+            size = len(row["text"].encode())
+            scores = {}
+            if likelihood.tokens:
+                scores = {
+                    "perplexity": Score(likelihood.nll / likelihood.tokens, likelihood.tokens),
+                    "bits_per_byte": Score(likelihood.nll / log(2) / size, size),
+                }
+            unscored = None if scores else "shorter than two tokens"
+            results.append(SampleResult(row["id"], row["text"][:200], "", scores, unscored, {"source": row["source"]}))
+        return results

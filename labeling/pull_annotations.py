@@ -1,0 +1,50 @@
+"""The snapshot of what people submitted: every annotation of the batch, once, in canonical bytes.
+
+In: artifacts/sample_completions (which batch), and the server in LABEL_STUDIO_URL. Out: annotations.jsonl, Annotation
+rows sorted by task and annotation id, without names or times of day, so that an unchanged pull has unchanged bytes.
+"""
+
+from labeling.client import LabelStudio
+from labeling.project import Batch, find
+from labeling.snapshot import Snapshot, take
+from pipelines.core import artifacts
+from pipelines.core.errors import BadInput
+from pipelines.core.jsonl import read_rows, write_rows
+from pipelines.core.stage import open_stage
+
+
+def pull(client: LabelStudio, batch: Batch, task_ids: list[str]) -> Snapshot:
+    """What the server holds of `batch`."""
+    project = find(client, batch)
+    if project is None:
+        raise BadInput(f"{client.url} has no project {batch.title!r}: push the batch first (labeling.push_tasks)")
+    return take(client.tasks(project.id), client.users(), task_ids)
+
+
+def main() -> None:
+    with open_stage("pull_annotations") as stage, LabelStudio.from_environment() as client:
+        batch = Batch.read(stage.params.labeling.labelers)
+        task_ids = [row["id"] for row in read_rows(artifacts.LABEL_BATCH)]
+        snapshot = pull(client, batch, task_ids)
+        annotations = snapshot.annotations
+        if snapshot.deleted_tasks:
+            print(f"{len(snapshot.deleted_tasks)} tasks were deleted in Label Studio: {snapshot.deleted_tasks[:10]}")
+        if snapshot.foreign_tasks:
+            print(f"{len(snapshot.foreign_tasks)} tasks in the project are not of this batch and are left out")
+        write_rows(artifacts.ANNOTATIONS, (annotation.to_row() for annotation in annotations))
+        print(f"{len(annotations)} annotations of {len(task_ids)} tasks")
+        simulated = sum(annotation.simulated for annotation in annotations)
+        stage.write_metrics(
+            {
+                "annotations": float(len(annotations)),
+                "tasks": float(len(task_ids)),
+                "tasks_annotated": float(len({annotation.task_id for annotation in annotations})),
+                "tasks_deleted": float(len(snapshot.deleted_tasks)),
+                "labelers": float(len({annotation.labeler for annotation in annotations})),
+                "simulated_share": simulated / len(annotations) if annotations else 0.0,
+            }
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The reward model as a scorer: one number for a prompt with its response, and per-token values from the same trunk."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from pipelines.core.errors import BadInput
+
+
+def pad_right(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """`sequences` as ids [B, L] and attention mask [B, L], padded on the right."""
+    longest = max(len(sequence) for sequence in sequences)
+    ids = torch.full((len(sequences), longest), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(sequences), longest), dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+        mask[row, : len(sequence)] = 1
+    return ids, mask
+
+
+def token_values(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
+    """The classifier's score at every position, [B, L] float32; ids and mask are [B, L]."""
+    trunk = getattr(model, model.base_model_prefix)
+    hidden = trunk(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    values: Tensor = model.score(hidden).squeeze(-1).float()
+    return values
+
+
+class RewardScorer:
+    """Scores token sequences with a reward model folder; higher is better, the unit is the model's own."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 32) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self._batch_size = batch_size
+
+    @classmethod
+    def load(cls, folder: Path, dtype: str) -> Self:
+        """Load the Hugging Face folder `folder`.
+
+        Raises:
+            BadInput: the folder holds no reward model.
+        """
+        if not (folder / "config.json").exists():
+            raise BadInput(f"{folder} holds no reward model; run the stage reward_model first")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=getattr(torch, dtype), num_labels=1)
+        return cls(model.to(device).eval(), AutoTokenizer.from_pretrained(folder))
+
+    @torch.no_grad()
+    def score(self, sequences: Sequence[Sequence[int]]) -> list[float]:
+        """The reward of each sequence of token ids (prompt, response and its end token), at the last token."""
+        scores = [0.0] * len(sequences)
+        # Like lengths together: padding is work for nothing.
+        order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
+        for start in range(0, len(order), self._batch_size):
+            rows = order[start : start + self._batch_size]
+            ids, mask = pad_right([sequences[row] for row in rows], self.tokenizer.pad_token_id)
+            ids, mask = ids.to(self.model.device), mask.to(self.model.device)
+            values = token_values(self.model, ids, mask)
+            last = values.gather(1, mask.sum(dim=1, keepdim=True) - 1).squeeze(1)
+            for row, value in zip(rows, last.tolist(), strict=True):
+                scores[row] = value
+        return scores

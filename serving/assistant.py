@@ -1,0 +1,188 @@
+"""One answer from end to end: moderate the question, fit the conversation, generate, moderate while streaming."""
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import anyio.to_thread
+
+from pipelines.core.config import Chat
+from pipelines.core.records import Message
+from serving.conversation import Fitted, fit, with_system, without_special_tokens
+from serving.errors import ApiError
+from serving.generation import Busy, GenerationQueue, Running
+from serving.moderation import Blocked, Decision, Moderation, ModerationDown
+
+if TYPE_CHECKING:
+    from pipelines.model.engine import Engine, Sampling
+
+log = logging.getLogger("colloquy")
+
+FinishReason = Literal["stop", "length", "content_filter", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a caller may choose for one answer; None takes the release's setting."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+class Delta(NamedTuple):
+    """Text that passed moderation."""
+
+    text: str
+
+
+class End(NamedTuple):
+    """How an answer ended."""
+
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    blocked: Decision | None
+    dropped: int  # messages of the conversation that the prompt left out
+
+
+class Answer:
+    """An admitted answer. `events` yields `Delta`s and one `End`; `cancel` gives its slot back."""
+
+    def __init__(
+        self,
+        moderation: Moderation,
+        fitted: Fitted | None = None,
+        running: Running | None = None,
+        blocked: Decision | None = None,
+    ) -> None:
+        self._moderation = moderation
+        self._fitted = fitted
+        self._running = running
+        self._blocked = blocked
+
+    def cancel(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to generate."""
+        return self._running is None or self._running.done
+
+    async def events(self) -> AsyncIterator[Delta | End]:
+        """The answer as it may be shown.
+
+        Raises:
+            ApiError: engine or moderation failed; what was not checked was not yielded.
+        """
+        if self._running is None or self._fitted is None:
+            assert self._blocked is not None
+            yield Delta(self._blocked.template)
+            yield End("content_filter", 0, 0, self._blocked, 0)
+            return
+        guard = self._moderation.guard()
+        shown = False
+        pieces = 0
+        blocked: Decision | None = None
+        try:
+            async for piece in self._running.pieces():
+                pieces += 1
+                if text := await guard.push(piece):
+                    shown = True
+                    yield Delta(text)
+            if not self._running.cancelled and (rest := await guard.finish()):
+                yield Delta(rest)
+        except Blocked as stop:
+            blocked = stop.decision
+        except ModerationDown as error:
+            raise ApiError(
+                503, "moderation failed, so the answer was stopped", code="moderation_unavailable"
+            ) from error
+        except Exception as error:
+            log.exception("the engine failed")
+            raise ApiError(500, "the model failed to answer; the server's log says why") from error
+        finally:
+            self._running.cancel()
+        if blocked is not None:
+            yield Delta(("\n\n" if shown else "") + blocked.template)
+        yield self._end(blocked, pieces)
+
+    def _end(self, blocked: Decision | None, pieces: int) -> End:
+        assert self._running is not None and self._fitted is not None
+        result = self._running.result
+        reason: FinishReason = "content_filter" if blocked else result.finish_reason if result else "cancelled"
+        tokens = len(result.token_ids) if result else pieces
+        return End(reason, len(self._fitted.prompt), tokens, blocked, self._fitted.dropped)
+
+
+class Assistant:
+    """Answers conversations with one engine under one moderation policy."""
+
+    def __init__(self, engine: "Engine", moderation: Moderation, chat: Chat) -> None:
+        self.generations = GenerationQueue(engine, chat.max_concurrent, chat.queue)
+        self.moderation = moderation
+        self._engine = engine
+        self._chat = chat
+        self._special_tokens = tuple(engine.tokenizer.get_added_vocab())
+
+    async def prepare(self, messages: Sequence[Message], options: Options) -> Answer:
+        """Check, fit and admit; everything that can be refused is refused here, before the first byte is sent.
+
+        Raises:
+            ApiError: the messages don't fit or make no sense, the queue is full, or moderation failed.
+        """
+        complete = with_system(messages, self._chat.system_prompt)
+        try:
+            complete, blocked = await self._moderated(complete)
+        except ModerationDown as error:
+            raise ApiError(503, "moderation failed, so nothing is answered", code="moderation_unavailable") from error
+        if blocked is not None:
+            return Answer(self.moderation, blocked=blocked)
+        wanted = options.max_tokens or self._chat.max_new_tokens
+        reserve = min(wanted, self._chat.max_new_tokens)
+        safe = [Message(m.role, without_special_tokens(m.content, self._special_tokens)) for m in complete]
+        fitted = await anyio.to_thread.run_sync(fit, safe, self._engine.render, self._chat.context_tokens, reserve)
+        try:
+            running = self.generations.start(fitted.prompt, self._sampling(options, min(wanted, fitted.room)))
+        except Busy as busy:
+            raise ApiError(429, str(busy), code="queue_full", retry_after_s=busy.retry_after_s) from busy
+        return Answer(self.moderation, fitted, running)
+
+    async def _moderated(self, messages: list[Message]) -> tuple[list[Message], Decision | None]:
+        """The conversation without earlier turns that were blocked, and the decision on what is new."""
+        asked = [index for index, message in enumerate(messages) if message.role != "assistant"]
+        decisions = await self.moderation.check("input", [messages[index].content for index in asked])
+        by_index = dict(zip(asked, decisions, strict=True))
+        newest = len(messages) - 1
+        for index in (newest, 0):
+            if decision := by_index[index]:
+                return messages, decision
+        kept: list[Message] = []
+        answers_blocked = False
+        for index, message in enumerate(messages):
+            if message.role != "assistant":
+                answers_blocked = by_index[index] is not None
+            if not answers_blocked:
+                kept.append(message)
+        return kept, None
+
+    def _sampling(self, options: Options, max_new_tokens: int) -> "Sampling":
+        from pipelines.model.engine import Sampling
+
+        chat = self._chat
+        return Sampling(
+            max_new_tokens=max_new_tokens,
+            temperature=chat.temperature if options.temperature is None else options.temperature,
+            top_p=chat.top_p if options.top_p is None else options.top_p,
+            seed=secrets.randbits(31) if options.seed is None else options.seed,
+            stop=options.stop,
+        )
+
+    def close(self) -> None:
+        self.generations.close()
+        self.moderation.close()

@@ -1,0 +1,197 @@
+"""The moderation policy: what is scored, which score counts, and what the reader gets instead.
+
+The classifier is `pipelines.model.moderation.Moderator`; categories, thresholds and templates are in
+`moderation.yaml`. Every decision is logged with scores and classifier version, never with the text.
+"""
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+from pipelines.core.config import read_yaml
+from pipelines.core.errors import BadInput
+
+log = logging.getLogger("colloquy.moderation")
+
+POLICY_FILE = Path(__file__).with_name("moderation.yaml")
+Place = Literal["input", "output"]
+
+
+class Classifier(Protocol):
+    """What the policy needs of `pipelines.model.moderation.Moderator`."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def categories(self) -> Sequence[str]: ...
+    def score(self, texts: list[str]) -> list[dict[str, float]]: ...
+
+
+class ModerationDown(Exception):
+    """The classifier failed; nothing passes unchecked."""
+
+
+class Rule(NamedTuple):
+    """One category of the policy file."""
+
+    category: str
+    threshold: float
+    blocks: bool
+    template: str
+
+
+class Decision(NamedTuple):
+    """A text that must not pass: why, and what is said instead."""
+
+    place: Place
+    category: str
+    score: float
+    template: str
+
+
+class Blocked(Exception):
+    """A stream was stopped; what was held back is gone."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.category)
+        self.decision = decision
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The policy file with the release's threshold filled in."""
+
+    rules: tuple[Rule, ...]
+    hold_tokens: int
+    check_tokens: int
+    windows: tuple[int, ...]  # characters
+    longest: int  # characters
+
+    def decide(self, place: Place, scores: dict[str, float]) -> Decision | None:
+        """The first rule that blocks these scores, or None."""
+        for rule in self.rules:
+            score = scores.get(rule.category, 0.0)
+            if rule.blocks and score >= rule.threshold:
+                return Decision(place, rule.category, score, rule.template)
+        return None
+
+
+def read_policy(path: Path, threshold: float) -> Policy:
+    """Read the policy file; rules without a threshold of their own take `threshold`."""
+    values = read_yaml(path)
+    try:
+        rules = tuple(_rule(category, rule, threshold) for category, rule in values["categories"].items())
+        stream = values["stream"]
+        return Policy(
+            rules,
+            int(stream["hold_tokens"]),
+            int(stream["check_tokens"]),
+            tuple(int(size) for size in stream["windows"]),
+            int(stream["longest"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadInput(f"{path} is not a moderation policy: {type(error).__name__} {error}") from error
+
+
+def _rule(category: str, values: dict[str, Any], threshold: float) -> Rule:
+    if values["action"] not in ("block", "allow"):
+        raise ValueError(f"action {values['action']!r} of {category!r} is neither block nor allow")
+    own = values["threshold"]
+    return Rule(category, threshold if own is None else float(own), values["action"] == "block", values["template"])
+
+
+class Moderation:
+    """The policy over a classifier, off the event loop; it fails closed."""
+
+    def __init__(self, classifier: Classifier, policy: Policy) -> None:
+        known = {rule.category for rule in policy.rules}
+        if unknown := sorted(set(classifier.categories) - known):
+            raise BadInput(f"{POLICY_FILE.name} has no rule for {unknown}; every category of the classifier needs one")
+        self.policy = policy
+        self._classifier = classifier
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="moderate")
+
+    async def check(self, place: Place, texts: Sequence[str]) -> list[Decision | None]:
+        """Judge each text.
+
+        Raises:
+            ModerationDown: the classifier failed.
+        """
+        try:
+            scores = await asyncio.get_running_loop().run_in_executor(self._thread, self._classifier.score, list(texts))
+            decisions = [self.policy.decide(place, each) for each in scores]
+        except Exception as error:
+            log.exception("the classifier failed")
+            raise ModerationDown(str(error)) from error
+        if len(decisions) != len(texts):
+            raise ModerationDown(f"the classifier gave {len(decisions)} scores for {len(texts)} texts")
+        for decision, each in zip(decisions, scores, strict=True):
+            if decision is not None:
+                self._log(decision, each)
+        return decisions
+
+    def guard(self) -> "StreamGuard":
+        """A guard for one streamed answer."""
+        return StreamGuard(self)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _log(self, decision: Decision, scores: dict[str, float]) -> None:
+        rounded = {category: round(score, 4) for category, score in scores.items()}
+        entry = {
+            "place": decision.place,
+            "category": decision.category,
+            "scores": rounded,
+            "model": self._classifier.version,
+        }
+        log.warning("blocked %s", json.dumps(entry, sort_keys=True))
+
+
+class StreamGuard:
+    """Holds a streamed answer back until it is checked together with the tokens that follow it.
+
+    A piece leaves only after `hold_tokens` later pieces were seen and everything up to them passed; at most
+    `hold_tokens + check_tokens` pieces wait.
+    """
+
+    def __init__(self, moderation: Moderation) -> None:
+        self._moderation = moderation
+        self._policy = moderation.policy
+        self._held: deque[str] = deque()
+        self._text = ""
+
+    async def push(self, piece: str) -> str:
+        """Take the next piece, return what may be shown now.
+
+        Raises:
+            Blocked: the answer must stop here.
+        """
+        self._held.append(piece)
+        self._text += piece
+        if len(self._held) < self._policy.hold_tokens + self._policy.check_tokens:
+            return ""
+        await self._check()
+        return "".join(self._held.popleft() for _ in range(self._policy.check_tokens))
+
+    async def finish(self) -> str:
+        """The rest of the answer, checked to its end."""
+        if self._held:
+            await self._check()
+        rest = "".join(self._held)
+        self._held.clear()
+        return rest
+
+    async def _check(self) -> None:
+        self._text = self._text[-self._policy.longest :]
+        sizes = [size for size in self._policy.windows if size < len(self._text)]
+        for decision in await self._moderation.check("output", [self._text, *(self._text[-size:] for size in sizes)]):
+            if decision is not None:
+                self._held.clear()
+                raise Blocked(decision)

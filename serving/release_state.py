@@ -1,0 +1,45 @@
+"""The file that says which bento is to be served: `$COLLOQUY_HOME/serving/release.json`.
+
+`deploy` writes it; the stack watches it and restarts the chat process, which is `serving.serve`. Standard library
+only, since the stack's supervisor may read it too.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FOLDER = "serving"
+FILE = "release.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseState:
+    """What is asked to be served now, and which version was served before it."""
+
+    bento: str
+    version: int
+    previous: int | None
+    requested_at: str  # ISO 8601, UTC
+
+
+def path(home: Path) -> Path:
+    """Where the state lies under COLLOQUY_HOME."""
+    return home / FOLDER / FILE
+
+
+def read(home: Path) -> ReleaseState | None:
+    """The state, or None before the first release."""
+    try:
+        return ReleaseState(**json.loads(path(home).read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def write(home: Path, state: ReleaseState) -> None:
+    """Replace the state; readers see the old or the new."""
+    target = path(home)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{FILE}.{os.getpid()}")
+    partial.write_text(json.dumps(asdict(state), indent=2) + "\n")
+    partial.replace(target)

@@ -1,0 +1,71 @@
+"""What a bento knows of itself: the release that `build_bento` wrote beside the code, and the addresses it is given.
+
+`release.json` lies at the root of the bento's source, so code and description can't part.
+"""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pipelines.core.config import Chat
+from pipelines.core.errors import BadInput
+from pipelines.core.jsonl import read_json
+
+SOURCE = Path(__file__).resolve().parents[1]
+RELEASE_FILE = "release.json"
+MODERATION_FOLDER = "moderation"  # beside RELEASE_FILE
+STORE_VARIABLE = "MONGODB_URL"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One served model: where it came from, what it is called, and how it answers."""
+
+    bento: str  # colloquy:v7-1a2b3c4d
+    model: str  # tag in BentoML's model store
+    version: int  # in the registry
+    profile: str
+    git_commit: str
+    lock_hash: str
+    simulated_labels: bool
+    verdict: str  # the gate's, with its rules' name
+    chat: Chat
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        return cls(**values | {"chat": Chat.model_validate(values["chat"])})
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"chat": self.chat.model_dump()}
+
+    @property
+    def model_id(self) -> str:
+        """The name that API clients see and send."""
+        return f"colloquy-v{self.version}"
+
+
+def read_release(source: Path = SOURCE) -> Release:
+    """The release that lies beside the code in `source`.
+
+    Raises:
+        BadInput: the code does not run from a bento.
+    """
+    path = source / RELEASE_FILE
+    if not path.exists():
+        raise BadInput(f"{path} is missing: the service runs from a bento that serving.build_bento made")
+    return Release.from_json(read_json(path))
+
+
+def store_url() -> str:
+    """The address of the document store.
+
+    Raises:
+        BadInput: none is given.
+    """
+    url = os.environ.get(STORE_VARIABLE, "")
+    if not url:
+        raise BadInput(
+            f"{STORE_VARIABLE} is not set: conversations and feedback need a document store (make up starts it)"
+        )
+    return url

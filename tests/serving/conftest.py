@@ -1,0 +1,50 @@
+"""The application over fakes, in this process or on a real port."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import uvicorn
+
+from tests.serving.fakes import Parts
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def parts() -> Parts:
+    return Parts()
+
+
+@dataclass
+class Served:
+    url: str
+    parts: Parts
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def served(parts: Parts) -> Iterator[Served]:
+    """The application on a real socket, as uvicorn under BentoML serves it."""
+    port = free_port()
+    app = parts.app()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=2))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not (server.started and app.state.backend.product) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    yield Served(f"http://127.0.0.1:{port}", parts)
+    server.should_exit = True
+    thread.join(10)
