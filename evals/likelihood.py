@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
+from pipelines.model.engine import common_prefix
+
 Ids = Sequence[int]
 
 # Logits of one batch of documents stay under about 200 MB: 4 x 512 tokens x 49,152 words in bfloat16.
@@ -33,15 +35,6 @@ class Window(NamedTuple):
     begin: int
     scored_from: int
     end: int
-
-
-def common_prefix(texts: Sequence[Ids]) -> int:
-    """How many tokens all `texts` begin with alike."""
-    shortest, longest = min(texts), max(texts)  # in lexical order: what these two share, all share
-    for position, (a, b) in enumerate(zip(shortest, longest, strict=False)):
-        if a != b:
-            return position
-    return min(len(shortest), len(longest))
 
 
 def _batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:

@@ -150,7 +150,8 @@ def _compare_bound(rule: Rule, evidence: Evidence, gate: Gate, seed: int) -> Rul
     floor = rule.kind == "floor"
     verdict = decide(ruling.low, ruling.high, rule.bound, floor)
     decisive = ruling.low if floor else ruling.high
-    says = f"{ruling.candidate:.4g}, bound {decisive:.4g} at n = {len(scores)}, must be {'≥' if floor else '≤'} {rule.bound:g}"
+    sign = "≥" if floor else "≤"
+    says = f"{ruling.candidate:.4g}, bound {decisive:.4g} at n = {len(scores)}, must be {sign} {rule.bound:g}"
     needed = None
     if verdict == "inconclusive":
         needed = _deciding_bound_n(mean, log(rule.bound) if logarithmic else rule.bound, list(scores.values()), gate)
@@ -228,17 +229,18 @@ def _compare_ratio(
     )
     limit = log1p(rule.margin)
     mean = float(np.average([score.value for score in candidate], weights=[score.weight for score in candidate]))
+    ratio, bound = exp(found.difference), exp(found.high)
     verdict = decide(found.low, found.high, limit, upward=False)
     ruling = replace(
         ruling,
         candidate=exp(mean),
         baseline=exp(mean - found.difference),
-        difference=exp(found.difference),
+        difference=ratio,
         low=exp(found.low),
-        high=exp(found.high),
+        high=bound,
         limit=exp(limit),
         verdict=verdict,
-        reason=f"ratio {exp(found.difference):.4g}, bound {exp(found.high):.4g} at n = {found.n}, must be ≤ {exp(limit):g}",
+        reason=f"ratio {ratio:.4g}, bound {bound:.4g} at n = {found.n}, must be ≤ {exp(limit):g}",
     )
     return _planned(rule, ruling, found, limit, limit, gate)
 

@@ -200,7 +200,7 @@ def _system_mounts() -> list[str]:
     mounts = ["--ro-bind", "/usr", "/usr"]
     for path in (Path("/bin"), Path("/lib"), Path("/lib64")):
         if path.is_symlink():
-            mounts += ["--symlink", os.readlink(path), str(path)]
+            mounts += ["--symlink", str(path.readlink()), str(path)]
         elif path.exists():
             mounts += ["--ro-bind", str(path), str(path)]
     prefix = Path(sys.base_prefix).resolve()

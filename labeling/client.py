@@ -245,13 +245,8 @@ class LabelStudio:
         """Every task of a project with every annotation, by id."""
         fetched, page = 0, 1
         while True:
-            query = {
-                "project": project_id,
-                "fields": "all",
-                "include": "id,data,overlap,is_labeled,annotations",
-                "page": page,
-                "page_size": PAGE,
-            }
+            # "include" would save half of the bytes, but leaves nothing but the id of each annotation.
+            query = {"project": project_id, "fields": "all", "page": page, "page_size": PAGE}
             found = self._call("GET", "/api/tasks/", f"the tasks of project {project_id}", params=query)
             for row in found["tasks"]:
                 yield _server_task(row)

@@ -13,6 +13,7 @@ from pipelines.core.records import Annotation, content_id
 RESPONSE_MARKS = {"untruthful": "untruthful", "harmful_response": "harmful", "off_topic": "off_topic"}
 """Control of the page -> the flag of a response."""
 
+AS_SHOWN = "as_shown"  # the flag by which a labeler confirms the shown order without dragging
 SKIPPED = "skipped"  # the flag of an annotation that was submitted by Label Studio's Skip
 
 
@@ -72,7 +73,7 @@ def from_result(result: Iterable[dict[str, Any]], shown_order: Sequence[str]) ->
     """What `result` says of the responses in `shown_order`.
 
     An order that names a response twice, or one that was not shown, is no order: its ranking is empty. One that
-    leaves responses out is a partial ranking.
+    leaves responses out is a partial ranking. No order at all is the shown one where the labeler ticked that it is right.
     """
     values = {item["from_name"]: item["value"] for item in result if "from_name" in item and "value" in item}
     name_of = {letter: name for name, letter in letters(shown_order).items()}
@@ -81,6 +82,8 @@ def from_result(result: Iterable[dict[str, Any]], shown_order: Sequence[str]) ->
         return list(values.get(control, {}).get("choices", []))
 
     order = values.get("rank", {}).get("ranker", {}).get("rank", [])
+    if not order and AS_SHOWN in chosen("flags"):
+        order = list(shown_order)
     sound = len(set(order)) == len(order) and set(order) <= set(shown_order)
     tied = {name_of[letter] for letter in chosen("tied") if letter in name_of}
     marks: dict[str, list[str]] = {}

@@ -11,13 +11,15 @@ from urllib.parse import urlsplit
 
 from serving import release_state
 
+GRACE_S = 6  # for running answers at a restart; the stack kills after 8
+
 
 def command(bento: str, chat_url: str) -> list[str]:
     """The command line that serves `bento` on the address of `chat_url`, one worker."""
     address = urlsplit(chat_url)
     host, port = address.hostname or "127.0.0.1", str(address.port or 80)
     words = ["-m", "bentoml", "serve", bento, "--host", host, "--port", port, "--api-workers", "1"]
-    return [sys.executable, *words, "--timeout-graceful-shutdown", "20"]
+    return [sys.executable, *words, "--timeout-graceful-shutdown", str(GRACE_S)]
 
 
 def main() -> None:

@@ -31,12 +31,11 @@ def answer(engine: Any, chats: Sequence[list[dict[str, str]]], max_new_tokens: i
 
 
 def form_scores(generation: Generation, special_ids: frozenset[int]) -> dict[str, Score]:
-    """1 for each way in which the answer is well formed; the closing token may be special, no other."""
-    inner = generation.token_ids[:-1] if generation.finish_reason == "stop" else generation.token_ids
+    """1 for each way in which the answer is well formed. `token_ids` come without the end token."""
     return {
         "stopped": Score(float(generation.finish_reason == "stop")),
         "not_empty": Score(float(bool(generation.text.strip()))),
-        "clean": Score(float(not special_ids.intersection(inner) and "<|" not in generation.text)),
+        "clean": Score(float(not special_ids.intersection(generation.token_ids) and "<|" not in generation.text)),
         "tokens": Score(float(len(generation.token_ids))),
     }
 

@@ -19,11 +19,6 @@ from pipelines.model.engine import Sampling
 STOP = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint", "\n@", "\n```", "\n>>>", "\nassert", "\nimport ", "\nfrom ")
 
 
-def cut_at_stop(text: str) -> str:
-    """`text` up to the first stop string."""
-    return text[: min((at for stop in STOP if (at := text.find(stop)) >= 0), default=len(text))]
-
-
 def program(row: Row, completion: str) -> str:
     """Prompt, completion and tests as one program that ends silently when the completion is right."""
     return f"{row['prompt']}{completion}\n\n{row['test']}\n\ncheck({row['entry_point']})\n"
@@ -47,9 +42,9 @@ class HumanEval:
         if self.tasks and not rows:
             raise BadInput(f"{self.data} has no tasks")
         sampling = Sampling(self.max_new_tokens, temperature=0.0, top_p=1.0, seed=self.seed, stop=STOP)
-        prompts = [engine.tokenizer(row["prompt"].rstrip("\n") + "\n")["input_ids"] for row in rows]
+        prompts = [engine.tokenizer(row["prompt"])["input_ids"] for row in rows]
         generated = engine.generate(prompts, [sampling] * len(rows))
-        completions = [cut_at_stop(generation.text) for generation in generated]
+        completions = [generation.text for generation in generated]
         if reason := self.sandbox.unscored:
             return [
                 SampleResult(row["task_id"], row["prompt"], completion, {}, f"not run: {reason}")

@@ -66,14 +66,16 @@ class Source(Section):
     origin: str
     sha256: str | None  # of the downloaded file; None only for hub (pinned by revision)
     license: str
-    include: list[str]  # glob patterns of the files inside an archive
-    weight: PositiveFloat
+    include: list[str]  # glob patterns of the files inside an archive, `*` crosses `/`; [] means all
+    columns: dict[str, str]  # of JSONL and CSV rows: our name -> theirs, `text` and moderation categories
+    weight: PositiveFloat  # scales the two limits below
 
 
 class Ingest(Section):
     sources: list[Source]
-    max_documents: Positive  # per source, first by path
-    max_megabytes: PositiveFloat  # per source, of raw text
+    max_documents: Positive  # per corpus source, first by path
+    max_megabytes: PositiveFloat  # per corpus source, of raw text
+    max_moderation_texts: Positive  # per moderation source
 
 
 class TrainModeration(Section):

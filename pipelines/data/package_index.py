@@ -5,6 +5,7 @@ would execute the build backend of an sdist for its metadata; a corpus needs the
 """
 
 import configparser
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -12,8 +13,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit
-
-import orjson
 
 from pipelines.core.errors import BadInput
 
@@ -68,8 +67,9 @@ def read_settings(environ: Mapping[str, str], config_files: list[Path]) -> Index
         written = parser.get(sections[0], option) if sections else ""
         return environ.get("PIP_" + option.upper().replace("-", "_"), written)
 
-    def of_uv(*names: str) -> list[str]:
-        return [entry.rpartition("=")[2] if "://" in entry else entry for n in names for entry in environ.get(n, "").split()]
+    def of_uv(*variables: str) -> list[str]:  # an entry may be name=url
+        entries = [entry for variable in variables for entry in environ.get(variable, "").split()]
+        return [re.sub(r"^[\w-]+=", "", entry) for entry in entries]
 
     first = of_pip("index-url") or " ".join(of_uv("UV_DEFAULT_INDEX", "UV_INDEX_URL")[:1]) or PUBLIC_INDEX
     indexes = [first, *of_pip("extra-index-url").split(), *of_uv("UV_INDEX", "UV_EXTRA_INDEX_URL")]
@@ -124,7 +124,7 @@ class _Anchors(HTMLParser):
 def links_of(page: Page) -> list[Link]:
     """The files that a project's page lists."""
     if "json" in page.media_type:
-        files = orjson.loads(page.body)["files"]
+        files = json.loads(page.body)["files"]
         return [_link(file["url"], page.url, file.get("hashes", {}).get("sha256")) for file in files]
     anchors = _Anchors(page.url)
     anchors.feed(page.body.decode("utf-8", "replace"))
@@ -152,11 +152,20 @@ def find_files(name: str, version: str, sha256: str, settings: IndexSettings, re
     """The file of `name==version` with hash `sha256`, or, where no registry says hashes, each that could be it.
 
     Raises:
-        BadInput: nobody offers it; the message lists what is offered for that version.
+        BadInput: nobody offers it; the message lists what is offered for that version, or who can't be reached.
     """
     unnamed: list[Link] = []
     others: list[str] = []
-    for link in offered(name, settings, read_page):
+    unreachable: list[str] = []
+
+    def read_if_reachable(url: str) -> Page | None:
+        try:
+            return read_page(url)
+        except BadInput as error:  # as pip does: another registry may have the file
+            unreachable.append(str(error))
+            return None
+
+    for link in offered(name, settings, read_if_reachable):
         if version_of(link.filename, name) != version:
             continue
         if link.sha256 == sha256:
@@ -167,6 +176,8 @@ def find_files(name: str, version: str, sha256: str, settings: IndexSettings, re
             others.append(f"{link.filename} (sha256 {link.sha256})")
     if unnamed:
         return unnamed
+    if unreachable:
+        raise BadInput(f"pypi:{name}=={version}: {'; '.join(unreachable)}")
     places = ", ".join(without_password(place) for place in (*settings.indexes, *settings.find_links)) or "no registry"
     found = "; ".join(dict.fromkeys(others)) or "no file of that version"
     raise BadInput(

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 
 import httpx
 from fastapi import FastAPI
@@ -18,7 +17,7 @@ from serving.assistant import Assistant
 from serving.backend import Product
 from serving.moderation import Moderation, Policy, Rule
 from serving.settings import Release
-from serving.stores.documents import Conversation, Feedback, StoreDown, StoredMessage
+from serving.stores.documents import Conversation, Feedback, StoredMessage, StoreDown
 
 CHAT = Chat(
     dtype="float32",
@@ -55,9 +54,7 @@ class FakeEngine:
         text = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in chat)
         return [ord(char) for char in text]
 
-    def stream(
-        self, prompt: Sequence[int], sampling: Sampling, cancelled: Callable[[], bool]
-    ) -> Iterator[str]:
+    def stream(self, prompt: Sequence[int], sampling: Sampling, cancelled: Callable[[], bool]) -> Iterator[str]:
         self.seen.append(("".join(map(chr, prompt)), sampling))
         self.running += 1
         said: list[str] = []
@@ -216,9 +213,3 @@ async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             yield client
-
-
-def write_release(folder: Path) -> None:
-    from pipelines.core.jsonl import write_json
-
-    write_json(folder / "release.json", release().to_json())

@@ -38,7 +38,7 @@ def test_no_more_pieces_wait_than_the_policy_allows():
 @pytest.mark.parametrize("offset", range(0, 70, 5))
 @pytest.mark.parametrize("split", [1, 2, 7])
 def test_a_span_split_over_tokens_leaks_nothing(offset: int, split: int):
-    span = [text for text in ("hurtful"[start : start + split] for start in range(0, 7, split))]
+    span = ["hurtful"[start : start + split] for start in range(0, 7, split)]
 
     async def shown_before_the_block() -> str:
         guard, shown = guard_of(WordClassifier()), ""

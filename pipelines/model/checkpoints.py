@@ -1,0 +1,98 @@
+"""Model folders: reads a base model in whichever form it comes, loads and saves Hugging Face folders."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from pipelines.core.errors import BadInput
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class BaseModel(NamedTuple):
+    """Where a base model lies: a Hugging Face folder, or the folder of one GGUF file."""
+
+    folder: Path
+    gguf_file: str | None
+
+
+def find_base_model(root: Path) -> BaseModel:
+    """The one base model under `root`.
+
+    Raises:
+        BadInput: there is none, or more than one.
+    """
+    ggufs = sorted(root.rglob("*.gguf")) if root.is_dir() else []
+    folders = sorted(path.parent for path in root.rglob("config.json")) if root.is_dir() else []
+    if len(ggufs) + len(folders) != 1:
+        found = [str(path.relative_to(root)) for path in [*ggufs, *folders]]
+        raise BadInput(
+            f"{root} must hold one GGUF file or one Hugging Face folder with a config.json, found {found or 'none'}; "
+            "check base_model in the parameters and run ingest again"
+        )
+    return BaseModel(ggufs[0].parent, ggufs[0].name) if ggufs else BaseModel(folders[0], None)
+
+
+def load_base_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
+    """The tokenizer that the base model came with.
+
+    Raises:
+        BadInput: the files can't be read as one.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(base.folder, gguf_file=base.gguf_file, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"the base model in {base.folder} has no tokenizer that can be read: {error}") from error
+
+
+def load_base_model(base: BaseModel, dtype: str) -> PreTrainedModel:
+    """The base model's weights in `dtype`, quantized ones expanded.
+
+    Raises:
+        BadInput: the files can't be read as a causal language model.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            base.folder, gguf_file=base.gguf_file, dtype=DTYPES[dtype], local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"the base model in {base.folder} can't be read as a language model: {error}") from error
+    if base.gguf_file is not None:
+        # The weights are plain numbers now, but transformers would still refuse to save them as quantized.
+        model.hf_quantizer = None
+        del model.config.quantization_config
+    return model
+
+
+def load_model(folder: Path, dtype: str) -> PreTrainedModel:
+    """A causal language model from a folder that `save_model` wrote.
+
+    Raises:
+        BadInput: there is no model in `folder`.
+    """
+    if not (folder / "config.json").is_file():
+        raise BadInput(f"{folder} holds no model (config.json is missing); run the stage that writes it")
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype], local_files_only=True)
+
+
+def fit_to_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make room for tokens that were added, and let the model's settings name the tokenizer's special tokens."""
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
+    for settings in (model.config, model.generation_config):
+        settings.bos_token_id = tokenizer.bos_token_id
+        settings.eos_token_id = tokenizer.eos_token_id
+        settings.pad_token_id = tokenizer.pad_token_id
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write weights, tokenizer and chat template; the folder appears only when it is complete."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)

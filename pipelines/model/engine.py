@@ -1,0 +1,239 @@
+"""Text generation behind one Protocol: sampling, rollouts, evaluation and serving all go through it.
+
+`TransformersEngine` is the plain reference: batched, sorted by length, stopped rows leave the batch. A request's tokens
+depend on its own prompt, sampling and seed, not on what else is in the batch (up to the rounding of batched products).
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from pipelines.core.errors import BadInput
+
+LEAVE_SHARE = 0.25  # of the rows; copying the cache for fewer costs more than it saves
+LIKELY_TOKENS = 512  # nearly always hold the nucleus; else the whole vocabulary is sorted
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to draw a response. Temperature 0 is greedy; `stop` ends a response before the first of its strings."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A drawn response. `token_ids` are without the end token; `logprobs` (nats, at temperature 1) go with them."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: Literal["stop", "length"]
+    prompt_tokens: int
+
+
+class Engine(Protocol):
+    """What every engine can do."""
+
+    tokenizer: PreTrainedTokenizerBase
+
+    def render(self, chat: Sequence[dict[str, str]]) -> list[int]:
+        """The token ids of `chat` up to where the assistant answers; text can't forge roles or special tokens."""
+        ...
+
+    def generate(self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]) -> list[Generation]:
+        """One response for each prompt, in order."""
+        ...
+
+    def stream(
+        self, prompt: Sequence[int], sampling: Sampling, cancelled: Callable[[], bool]
+    ) -> Generator[str, None, Generation]:
+        """The response as pieces of text while it is drawn; the generator returns the whole."""
+        ...
+
+
+class _Row:
+    """One request while it is drawn."""
+
+    def __init__(self, index: int, sampling: Sampling) -> None:
+        self.index = index
+        self.sampling = sampling
+        self.tokens: list[int] = []
+        self.logprobs: list[float] = []
+        self.finish: Literal["stop", "length"] | None = None
+        # One uniform number for each token: what is drawn never depends on the other rows.
+        generator = torch.Generator().manual_seed(sampling.seed)
+        self.uniforms = torch.rand(sampling.max_new_tokens, generator=generator, dtype=torch.float64).tolist()
+
+
+def nucleus_draw(logits: Tensor, rows: Sequence[_Row]) -> list[int]:
+    """One token for each row of `logits` [B, V], by the row's temperature, top-p and next uniform number."""
+    drawn = logits.argmax(dim=-1).tolist()
+    warm = [position for position, row in enumerate(rows) if row.sampling.temperature > 0]
+    if not warm:
+        return drawn
+    temperatures = torch.tensor([rows[position].sampling.temperature for position in warm], device=logits.device)
+    scaled = torch.softmax(logits[warm].float() / temperatures[:, None], dim=-1)
+    top_p = torch.tensor([rows[position].sampling.top_p for position in warm], device=logits.device)
+    # A finished row may still be in the batch; what is drawn for it is dropped.
+    uniforms = [rows[at].uniforms[min(len(rows[at].tokens), rows[at].sampling.max_new_tokens - 1)] for at in warm]
+    best, ids = scaled.topk(min(LIKELY_TOKENS, scaled.shape[-1]), dim=-1)
+    if bool((best.sum(dim=-1) < top_p).any()):
+        best, ids = scaled.sort(dim=-1, descending=True)
+    cumulative = best.double().cumsum(dim=-1)
+    # The nucleus is the smallest set of likeliest tokens whose mass reaches top_p.
+    inside = (cumulative - best.double()) < top_p[:, None].double()
+    mass = torch.where(inside, cumulative, 0.0).amax(dim=-1)
+    wanted = torch.tensor(uniforms, dtype=torch.float64, device=logits.device) * mass
+    picks = torch.searchsorted(cumulative, wanted[:, None], right=True).squeeze(1)
+    picks = picks.minimum(inside.sum(dim=-1) - 1)
+    for position, token in zip(warm, ids.gather(1, picks[:, None]).squeeze(1).tolist(), strict=True):
+        drawn[position] = token
+    return drawn
+
+
+def stop_at(text: str, stops: Sequence[str]) -> int | None:
+    """Where the first of `stops` begins in `text`, or None."""
+    found = [text.find(stop) for stop in stops if stop and stop in text]
+    return min(found) if found else None
+
+
+def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """`prompts` as ids [B, L] and attention mask [B, L], padded on the left."""
+    longest = max(len(prompt) for prompt in prompts)
+    ids = torch.full((len(prompts), longest), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(prompts), longest), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
+        mask[row, longest - len(prompt) :] = 1
+    return ids, mask
+
+
+class TransformersEngine:
+    """Generation by plain transformers, on a GPU where there is one."""
+
+    def __init__(self, folder: Path, dtype: str, batch_size: int) -> None:
+        """Load the Hugging Face folder `folder`; `batch_size` rows are drawn at once.
+
+        Raises:
+            BadInput: the folder holds no model.
+        """
+        if not (folder / "config.json").exists():
+            raise BadInput(f"{folder} holds no model (config.json is missing)")
+        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+        self.model: PreTrainedModel = model.to(self.device).eval()
+        self._batch_size = batch_size
+        self._special = sorted({token for token in self.tokenizer.all_special_tokens if token}, key=len, reverse=True)
+
+    def render(self, chat: Sequence[dict[str, str]]) -> list[int]:
+        messages = [message | {"content": self._plain(message["content"])} for message in chat]
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _plain(self, text: str) -> str:
+        """`text` with special tokens broken up, so that they are read as typed characters."""
+        for token in self._special:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
+
+    @torch.inference_mode()
+    def generate(self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]) -> list[Generation]:
+        found: list[Generation | None] = [None] * len(prompts)
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+        for start in range(0, len(order), self._batch_size):
+            rows = [_Row(index, samplings[index]) for index in order[start : start + self._batch_size]]
+            for _ in self._draw([prompts[row.index] for row in rows], rows):
+                pass
+            for row in rows:
+                found[row.index] = self._finished(row, len(prompts[row.index]))
+        return [generation for generation in found if generation is not None]
+
+    def stream(
+        self, prompt: Sequence[int], sampling: Sampling, cancelled: Callable[[], bool]
+    ) -> Generator[str, None, Generation]:
+        row = _Row(0, sampling)
+        shown = ""
+        held = max((len(stop) for stop in sampling.stop), default=1) - 1
+        for _ in self._draw([prompt], [row]):
+            if cancelled():
+                break
+            text = self._text(row)
+            # A broken character may still be completed, and a stop string may still be coming.
+            ready = text[: len(text) - held] if row.finish is None else text
+            if not ready.endswith("\ufffd") and len(ready) > len(shown):
+                yield ready[len(shown) :]
+                shown = ready
+        result = self._finished(row, len(prompt))
+        if len(result.text) > len(shown):
+            yield result.text[len(shown) :]
+        return result
+
+    def _draw(self, prompts: Sequence[Sequence[int]], rows: list[_Row]) -> Iterator[None]:
+        """Draw tokens until every row has finished; yields after each step. Iterate under no-grad or as a stream."""
+        with torch.inference_mode():
+            ids, mask = pad_left(prompts, self.tokenizer.pad_token_id)
+            ids, mask = ids.to(self.device), mask.to(self.device)
+            positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)
+            cache = DynamicCache(config=self.model.config)
+            active = list(rows)
+        while active:
+            with torch.inference_mode():
+                logits = self.model(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    position_ids=positions,
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                ).logits[:, -1]
+                tokens = nucleus_draw(logits, active)
+                chosen = torch.tensor(tokens, device=self.device)
+                logprobs = logits.float().log_softmax(dim=-1).gather(1, chosen[:, None]).squeeze(1).tolist()
+                for row, token, logprob in zip(active, tokens, logprobs, strict=True):
+                    if row.finish is None:
+                        self._append(row, token, logprob)
+            yield
+            going = [position for position, row in enumerate(active) if row.finish is None]
+            with torch.inference_mode():
+                if len(going) <= len(active) * (1 - LEAVE_SHARE):
+                    kept = torch.tensor(going, dtype=torch.long, device=self.device)
+                    active = [active[position] for position in going]
+                    if active:
+                        cache.batch_select_indices(kept)
+                    mask, chosen, positions = mask[kept], chosen[kept], positions[kept]
+                ids = chosen[:, None]
+                positions = positions[:, -1:] + 1
+                mask = torch.cat([mask, mask.new_ones((len(active), 1))], dim=1)
+
+    def _append(self, row: _Row, token: int, logprob: float) -> None:
+        if token == self.tokenizer.eos_token_id:
+            row.finish = "stop"
+            return
+        row.tokens.append(token)
+        row.logprobs.append(logprob)
+        if row.sampling.stop and stop_at(self._text(row), row.sampling.stop) is not None:
+            row.finish = "stop"
+        elif len(row.tokens) == row.sampling.max_new_tokens:
+            row.finish = "length"
+
+    def _text(self, row: _Row) -> str:
+        text: str = self.tokenizer.decode(row.tokens, skip_special_tokens=True)
+        end = stop_at(text, row.sampling.stop)
+        return text if end is None else text[:end]
+
+    def _finished(self, row: _Row, prompt_tokens: int) -> Generation:
+        return Generation(
+            self._text(row), tuple(row.tokens), tuple(row.logprobs), row.finish or "length", prompt_tokens
+        )
