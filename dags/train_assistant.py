@@ -112,12 +112,15 @@ def train_assistant() -> None:
         opened >> dvc_stage("ingest") >> dvc_stage("train_moderation") >> dvc_stage("prepare_corpus") >> corpus
 
     with group("pretraining"):
+        tokenizer = dvc_stage("train_tokenizer")
         base = dvc_stage("pretrain")
-        corpus >> dvc_stage("train_tokenizer") >> dvc_stage("tokenize_corpus") >> base
+        corpus >> tokenizer >> dvc_stage("tokenize_corpus") >> base
 
     with group("finetuning"):
         sft = dvc_stage("sft")
-        opened >> dvc_stage("prepare_sft") >> dvc_stage("validate_sft") >> sft
+        validated = dvc_stage("validate_sft")
+        opened >> dvc_stage("prepare_sft") >> validated >> sft
+        tokenizer >> validated
         base >> sft
 
     with group("labeling"):

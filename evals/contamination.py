@@ -5,7 +5,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from pipelines.core.jsonl import Row
@@ -34,7 +34,7 @@ def contaminated(items: Iterable[Row], texts: Iterable[str], ngram: int) -> dict
 
     Items under 8 words are not checked. One pass over the texts: runs are looked up by their first four words.
     """
-    runs: dict[tuple[str, ...], list[tuple[Sequence[str], str]]] = defaultdict(list)
+    runs: dict[tuple[str, ...], list[tuple[list[str], str]]] = defaultdict(list)
     checked: set[str] = set()
     for row in items:
         found, name = words(item_text(row)), item_id(row)

@@ -154,7 +154,7 @@ def verdict_metrics(verdict: Row) -> dict[str, float]:
 
 def run(stage: Stage) -> None:
     """The stage: verdict and report card, also when the answer is no."""
-    evidence = Evidence.read(stage.params.align.method)
+    evidence = read_evidence(stage.params.align.method)
     verdict = judge_evidence(evidence, stage.params)
     write_json(artifacts.VERDICT, verdict)
     write_report_card(artifacts.REPORT_CARD, verdict, evidence.results, evidence.samples, _card_facts(evidence, stage))

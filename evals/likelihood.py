@@ -13,8 +13,6 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
-from pipelines.model.engine import common_prefix
-
 Ids = Sequence[int]
 
 # Logits of one batch of documents stay under about 200 MB: 4 x 512 tokens x 49,152 words in bfloat16.
@@ -35,6 +33,15 @@ class Window(NamedTuple):
     begin: int
     scored_from: int
     end: int
+
+
+def common_prefix(texts: Sequence[Ids]) -> int:
+    """How many tokens all `texts` begin with alike."""
+    shortest, *others = sorted(texts, key=len)
+    for position, token in enumerate(shortest):
+        if any(other[position] != token for other in others):
+            return position
+    return len(shortest)
 
 
 def _batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:

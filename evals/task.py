@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from evals.metrics import Estimate, Score, estimate_metric
+from evals.metrics import Score, estimate_metric
 from pipelines.core.jsonl import Row, read_rows, write_rows
 
 
@@ -67,10 +67,10 @@ def summarize(
     summary = {}
     for metric in metrics:
         scores = list(scores_of(results, metric).values())
-        found: Estimate = estimate_metric(metric, scores, alpha, np.random.default_rng(seed))
+        found: dict[str, Any] = estimate_metric(metric, scores, alpha, np.random.default_rng(seed)).to_row()
         reasons = sorted({result.unscored for result in results if result.unscored and metric not in result.scores})
         missing = sum(1 for result in results if result.unscored and metric not in result.scores)
-        summary[metric] = found.to_row() | {"unscored": missing, "reason": "; ".join(reasons) or None}
+        summary[metric] = found | {"unscored": missing, "reason": "; ".join(reasons) or None}
     return summary
 
 

@@ -253,9 +253,7 @@ def _suspicions(
 
 def kept_order_share(annotations: Sequence[Annotation]) -> float:
     """The share of `annotations` whose order is the one that was shown."""
-    kept = sum(
-        tuple((name,) for name in annotation.shown_order) == annotation.ranking for annotation in annotations
-    )
+    kept = sum(tuple((name,) for name in annotation.shown_order) == annotation.ranking for annotation in annotations)
     return kept / len(annotations)
 
 

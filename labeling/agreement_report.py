@@ -1,4 +1,4 @@
-"""agreement.html: how far labelers agree, who stands out, and which tasks to talk about, as one page without scripts."""
+"""agreement.html: how far labelers agree, who stands out, and which tasks to talk about, as one static page."""
 
 import html
 from collections.abc import Mapping, Sequence

@@ -14,6 +14,7 @@ RESPONSE_MARKS = {"untruthful": "untruthful", "harmful_response": "harmful", "of
 """Control of the page -> the flag of a response."""
 
 AS_SHOWN = "as_shown"  # the flag by which a labeler confirms the shown order without dragging
+CANNOT_JUDGE = "cannot_judge"  # the flag of a labeler who leaves the task to others
 SKIPPED = "skipped"  # the flag of an annotation that was submitted by Label Studio's Skip
 
 
@@ -73,7 +74,7 @@ def from_result(result: Iterable[dict[str, Any]], shown_order: Sequence[str]) ->
     """What `result` says of the responses in `shown_order`.
 
     An order that names a response twice, or one that was not shown, is no order: its ranking is empty. One that
-    leaves responses out is a partial ranking. No order at all is the shown one where the labeler ticked that it is right.
+    leaves responses out is a partial ranking. No order at all is the shown one where the labeler ticked that.
     """
     values = {item["from_name"]: item["value"] for item in result if "from_name" in item and "value" in item}
     name_of = {letter: name for name, letter in letters(shown_order).items()}
@@ -100,13 +101,12 @@ def from_result(result: Iterable[dict[str, Any]], shown_order: Sequence[str]) ->
 
 
 def untouched(annotation: Annotation) -> bool:
-    """Whether the order is the shown one and nothing was ticked or written: Label Studio stores that for a mere click."""
-    return (
-        tuple((name,) for name in annotation.shown_order) == annotation.ranking
-        and not annotation.flags
-        and not annotation.response_flags
-        and not annotation.comment
-    )
+    """Whether the order is the shown one, and nobody said that it is right or can't be judged.
+
+    Label Studio stores the shown order for a mere click on Submit.
+    """
+    kept = tuple((name,) for name in annotation.shown_order) == annotation.ranking
+    return kept and not {AS_SHOWN, CANNOT_JUDGE} & set(annotation.flags)
 
 
 def unlabeled_reason(annotation: Annotation, min_lead_time_s: float) -> str | None:

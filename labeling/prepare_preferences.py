@@ -16,7 +16,7 @@ import numpy as np
 
 from labeling.agreement import Agreement, LabelerReport, by_labeler, measure, task_counts
 from labeling.agreement_report import render
-from labeling.judgement import unlabeled_reason
+from labeling.judgement import CANNOT_JUDGE, unlabeled_reason
 from labeling.ranking import consensus, strongest_pairs
 from pipelines.core import artifacts
 from pipelines.core.config import PreparePreferences
@@ -43,7 +43,7 @@ def keep_labels(annotations: Iterable[Annotation], task_ids: set[str], min_lead_
         reason = unlabeled_reason(annotation, min_lead_time_s)
         if annotation.task_id not in task_ids:
             reason = "task is not of this batch"
-        elif reason is None and "cannot_judge" in annotation.flags:
+        elif reason is None and CANNOT_JUDGE in annotation.flags:
             reason = "cannot judge"
         if reason:
             dropped[reason] += 1

@@ -46,28 +46,11 @@ class Batch:
         return f"Rank responses {self.id[:8]}" + (" (simulated)" if self.labelers == "simulated" else "")
 
 
-# Label Studio's own style takes spacing and numbers away from what it shows.
-_INSTRUCTION_STYLES = {
-    "h1": "font-size: 22px; font-weight: 600; margin: 0 0 8px",
-    "h2": "font-size: 18px; font-weight: 600; margin: 20px 0 6px",
-    "p": "margin: 8px 0",
-    "ol": "list-style: decimal; padding-left: 24px",
-    "ul": "list-style: disc; padding-left: 24px",
-    "li": "margin: 6px 0",
-    "table": "border-collapse: collapse; margin: 8px 0; width: 100%",
-    "th": "border-bottom: 1px solid #9aa3b5; padding: 4px 12px 4px 0; text-align: left",
-    "td": "border-bottom: 1px solid #dfe3ec; padding: 4px 12px 4px 0; vertical-align: top",
-}
-
-
 def instructions(guidelines: str) -> str:
-    """The guidelines as the HTML that Label Studio shows before the first task."""
+    """The guidelines as the HTML that Label Studio shows before the first task; the page's Style block styles them."""
     from markdown_it import MarkdownIt  # only a push needs it
 
-    page = str(MarkdownIt("commonmark", {"html": False}).enable("table").render(guidelines))
-    for tag, style in _INSTRUCTION_STYLES.items():
-        page = page.replace(f"<{tag}>", f'<{tag} style="{style}">')
-    return page
+    return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(guidelines))
 
 
 def settings_of(batch: Batch) -> dict[str, Any]:

@@ -50,7 +50,9 @@ def push(client: LabelStudio, batch: Batch, tasks: list[LabelTask], assignments:
     if missing:
         client.import_tasks(project.id, missing)
         there = {task.data.get("task_id"): task for task in client.tasks(project.id)}
-    print(f"{len(missing)} tasks added, {len(tasks) - len(missing)} were there: {client.url}/projects/{project.id}/data")
+    print(
+        f"{len(missing)} tasks added, {len(tasks) - len(missing)} were there: {client.url}/projects/{project.id}/data"
+    )
     changes = {there[task_id].id: changes_of(there[task_id], data) for task_id, data in wanted.items()}
     with ThreadPoolExecutor(UPDATE_THREADS) as threads:
         list(threads.map(lambda item: client.update_task(*item), ((key, new) for key, new in changes.items() if new)))

@@ -119,8 +119,8 @@ def verdict(progress: Progress, pushed: Mapping[str, Any], params: Params, now: 
         print(f"the deadline of {hours:g} h has passed; {share:.0%} of the labels are enough")
         return ExitCode.OK
     raise BadInput(
-        f"{progress.done} of {progress.needed} labels ({share:.0%}): the deadline labeling.deadline_hours={hours:g} has "
-        f"passed and labeling.min_complete_share={enough:g} is not reached. Labels stay in {pushed['url']}: start a "
+        f"{progress.done} of {progress.needed} labels ({share:.0%}): the deadline labeling.deadline_hours={hours:g} "
+        f"has passed and labeling.min_complete_share={enough:g} is not reached. Labels stay in {pushed['url']}: start a "
         "new run, with a later deadline or a smaller share, and it goes on from them"
     )
 

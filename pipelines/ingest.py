@@ -46,7 +46,9 @@ def check_sources(sources: list[Source]) -> dict[str, Origin]:
     origins: dict[str, Origin] = {}
     for source in sources:
         if source.name in origins or not source.name.replace("-", "").replace("_", "").isalnum():
-            raise BadInput(f"ingest.sources: the name {source.name!r} is taken or has more than letters, digits, - and _")
+            raise BadInput(
+                f"ingest.sources: the name {source.name!r} is taken or has more than letters, digits, - and _"
+            )
         origins[source.name] = parse_origin(source.origin)
         if source.sha256 is None and not isinstance(origins[source.name], HubOrigin):
             raise BadInput(f"ingest.sources: {source.name} ({source.origin}) has no sha256; pin the file's hash")
@@ -203,7 +205,9 @@ def main() -> None:
         write_json(artifacts.INGEST_MANIFEST, {"sources": entries, "base_model": stage.params.base_model.model_dump()})
         stage.write_metrics(metrics_of(entries, artifacts.INGEST_BASE_MODEL))
         for entry in entries:
-            print(f"{entry['name']}: {entry['rows']} rows, {entry['bytes'] / 1e6:.1f} MB, {entry['quarantined']} unreadable")
+            print(
+                f"{entry['name']}: {entry['rows']} rows, {entry['bytes'] / 1e6:.1f} MB, {entry['quarantined']} unreadable"
+            )
 
 
 if __name__ == "__main__":

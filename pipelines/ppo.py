@@ -153,6 +153,13 @@ def sequences_of(episodes: Episodes) -> list[list[int]]:
     return [ids[: int(mask.sum())].tolist() for ids, mask in zip(episodes.ids, episodes.attention, strict=True)]
 
 
+def scores_of(scorer: RewardScorer, episodes: Episodes) -> list[float]:
+    """Rewards of whole answers; one that was cut off is closed first, as every answer was that the model learned on."""
+    eos = scorer.tokenizer.eos_token_id
+    sequences = sequences_of(episodes)
+    return scorer.score([ids if ids[-1] == eos else [*ids, eos] for ids in sequences])
+
+
 @torch.no_grad()
 def evaluate_batch(
     models: Models, episodes: Episodes, params: Ppo, controller: KlController, dtype: torch.dtype
@@ -169,7 +176,7 @@ def evaluate_batch(
         values.append(values_of(models.value_model, part, dtype))
     old, ref, value = torch.cat(logprobs), torch.cat(ref_logprobs), torch.cat(values)
     mask = episodes.response
-    raw_scores = torch.tensor(models.scorer.score(sequences_of(episodes)))
+    raw_scores = torch.tensor(scores_of(models.scorer, episodes))
     missing = torch.tensor([0.0 if ended else 1.0 for ended in episodes.ended])
     scores = raw_scores - params.missing_eos_penalty * missing
     kl = kl_per_token(old, ref, mask)
@@ -324,7 +331,7 @@ def held_out_rewards(models: Models, prompts: list[list[int]], params: Ppo, seed
         now = predict(models.policy, part, params.temperature, dtype).logprobs
         ref = predict(models.ref_policy, part, params.temperature, dtype).logprobs
         kl += kl_per_token(now, ref, part.response).sum(dim=1).tolist()
-    return models.scorer.score(sequences_of(episodes)), statistics.mean(kl)
+    return scores_of(models.scorer, episodes), statistics.mean(kl)
 
 
 def gain(before: list[float], after: list[float]) -> dict[str, float]:

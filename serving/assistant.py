@@ -10,7 +10,7 @@ import anyio.to_thread
 
 from pipelines.core.config import Chat
 from pipelines.core.records import Message
-from serving.conversation import Fitted, fit, with_system, without_special_tokens
+from serving.conversation import Fitted, fit, with_system
 from serving.errors import ApiError
 from serving.generation import Busy, GenerationQueue, Running
 from serving.moderation import Blocked, Decision, Moderation, ModerationDown
@@ -86,7 +86,7 @@ class Answer:
             yield End("content_filter", 0, 0, self._blocked, 0)
             return
         guard = self._moderation.guard()
-        shown = False
+        shown = cut_off = False
         pieces = 0
         blocked: Decision | None = None
         try:
@@ -95,7 +95,8 @@ class Answer:
                 if text := await guard.push(piece):
                     shown = True
                     yield Delta(text)
-            if not self._running.cancelled and (rest := await guard.finish()):
+            cut_off = self._running.cancelled
+            if not cut_off and (rest := await guard.finish()):
                 yield Delta(rest)
         except Blocked as stop:
             blocked = stop.decision
@@ -110,14 +111,11 @@ class Answer:
             self._running.cancel()
         if blocked is not None:
             yield Delta(("\n\n" if shown else "") + blocked.template)
-        yield self._end(blocked, pieces)
-
-    def _end(self, blocked: Decision | None, pieces: int) -> End:
-        assert self._running is not None and self._fitted is not None
         result = self._running.result
-        reason: FinishReason = "content_filter" if blocked else result.finish_reason if result else "cancelled"
+        reason: FinishReason = result.finish_reason if result and not cut_off else "cancelled"
         tokens = len(result.token_ids) if result else pieces
-        return End(reason, len(self._fitted.prompt), tokens, blocked, self._fitted.dropped)
+        prompt, _, dropped = self._fitted
+        yield End("content_filter" if blocked else reason, len(prompt), tokens, blocked, dropped)
 
 
 class Assistant:
@@ -128,7 +126,6 @@ class Assistant:
         self.moderation = moderation
         self._engine = engine
         self._chat = chat
-        self._special_tokens = tuple(engine.tokenizer.get_added_vocab())
 
     async def prepare(self, messages: Sequence[Message], options: Options) -> Answer:
         """Check, fit and admit; everything that can be refused is refused here, before the first byte is sent.
@@ -145,8 +142,8 @@ class Assistant:
             return Answer(self.moderation, blocked=blocked)
         wanted = options.max_tokens or self._chat.max_new_tokens
         reserve = min(wanted, self._chat.max_new_tokens)
-        safe = [Message(m.role, without_special_tokens(m.content, self._special_tokens)) for m in complete]
-        fitted = await anyio.to_thread.run_sync(fit, safe, self._engine.render, self._chat.context_tokens, reserve)
+        context = self._chat.context_tokens
+        fitted = await anyio.to_thread.run_sync(fit, complete, self._engine.render, context, reserve)
         try:
             running = self.generations.start(fitted.prompt, self._sampling(options, min(wanted, fitted.room)))
         except Busy as busy:

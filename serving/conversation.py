@@ -1,4 +1,4 @@
-"""From a conversation to a prompt: roles that can't be forged, and as many turns as the context holds."""
+"""From a conversation to a prompt: as many turns as the context holds, the newest and the system message always."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -15,14 +15,6 @@ class Fitted(NamedTuple):
     prompt: list[int]
     room: int  # tokens
     dropped: int
-
-
-def without_special_tokens(text: str, special_tokens: Sequence[str]) -> str:
-    """`text` with every special token broken by a space, so that a person's text can't open a turn of its own."""
-    for token in special_tokens:
-        if len(token) > 1:
-            text = text.replace(token, f"{token[0]} {token[1:]}")
-    return text
 
 
 def with_system(messages: Sequence[Message], default: str) -> list[Message]:

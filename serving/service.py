@@ -44,7 +44,12 @@ async def open_product(release: Release) -> Product:
 app = create_app(read_release, open_product)
 
 
-@bentoml.service(name="colloquy", workers=1, traffic={"timeout": ANSWER_TIMEOUT_S})
+@bentoml.service(
+    name="colloquy",
+    workers=1,
+    traffic={"timeout": ANSWER_TIMEOUT_S},
+    logging={"access": {"skip_paths": ["/metrics", "/healthz", "/livez", "/readyz", "/api/status"]}},
+)
 @bentoml.asgi_app(app, path="/")
 class Colloquy:
     """One worker with the model in it; BentoML adds /livez, /readyz and /metrics."""

@@ -9,10 +9,13 @@ from typing import NamedTuple
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _STOP_WORDS = frozenset(
-    "about after also and any are because been before but can could did does don't for from had has have her him his how "
-    "into its just let like make many may might more most much not one only our out over please she should some such tell "
-    "than that the their them then there these they this those through too under very was were what when where which who "
-    "why will with would write you your".split()
+    re.findall(
+        r"\S+",
+        "about after also and any are because been before but can could did does don't for from had has have her him "
+        "his how into its just let like make many may might more most much not one only our out over please she should "
+        "some such tell than that the their them then there these they this those through too under very was were what "
+        "when where which who why will with would write you your",
+    )
 )
 _STEM_LETTERS = 5  # "planting" and "plants" share "plant"; crude, and language-neutral enough
 _SHORT_WORDS = 4  # words; below it a response is hardly one

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors.torch import save_model as save_weights
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.core.errors import BadInput
 
+WEIGHTS = "model.safetensors"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -54,16 +56,21 @@ def load_base_model(base: BaseModel, dtype: str) -> PreTrainedModel:
     Raises:
         BadInput: the files can't be read as a causal language model.
     """
+    packed = base.gguf_file is not None
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            base.folder, gguf_file=base.gguf_file, dtype=DTYPES[dtype], local_files_only=True
+            base.folder,
+            gguf_file=base.gguf_file,
+            dtype=torch.float32 if packed else DTYPES[dtype],
+            local_files_only=True,
         )
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"the base model in {base.folder} can't be read as a language model: {error}") from error
-    if base.gguf_file is not None:
-        # The weights are plain numbers now, but transformers would still refuse to save them as quantized.
+    if packed:
+        # The weights are plain numbers now, but transformers still takes the model for a quantized one.
         model.hf_quantizer = None
         del model.config.quantization_config
+        model = model.to(DTYPES[dtype])
     return model
 
 
@@ -92,7 +99,13 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     """Write weights, tokenizer and chat template; the folder appears only when it is complete."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
+    partial.mkdir(parents=True)
+    # Not save_pretrained: unwrapping a parallel model imports DeepSpeed, seconds for a model that is not wrapped.
+    save_weights(model, str(partial / WEIGHTS), metadata={"format": "pt"})
+    model.config.dtype = model.dtype
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(partial)
+    model.generation_config.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)

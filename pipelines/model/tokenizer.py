@@ -54,7 +54,6 @@ def adopt(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     if tokenizer.bos_token is None:
         tokenizer.add_special_tokens({"bos_token": TURN_START})
     tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")
-    tokenizer.padding_side = "left"  # a batch of prompts must end where generation starts
     return tokenizer
 
 
@@ -64,10 +63,11 @@ def document_end(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def encode_documents(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    """The ids of each text without any special token."""
+    """The ids of each text; a special token that is spelled out in a text stays plain text."""
     if not texts:
         return []
-    return list(tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"])
+    encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)
+    return list(encoded["input_ids"])
 
 
 class Compression(NamedTuple):

@@ -54,8 +54,7 @@ HOSTILE = {
     "hangs": "while True: pass",
     "sleeps": "import time; time.sleep(60)",
     "ignores signals and hangs": (
-        "import signal\nfor s in range(1, 32):\n    try: signal.signal(s, signal.SIG_IGN)\n    except (OSError, ValueError): pass\n"
-        "while True: pass"
+        "import signal\nfor s in set(range(1, 32)) - {{9, 19}}: signal.signal(s, signal.SIG_IGN)\nwhile True: pass"
     ),
     "exits as if all were well": "import os; os._exit(0)",
     "raises SystemExit": "raise SystemExit(0)",

@@ -34,11 +34,6 @@ CHAT = Chat(
 )
 
 
-class FakeTokenizer:
-    def get_added_vocab(self) -> dict[str, int]:
-        return {"<|im_start|>": 1, "<|im_end|>": 2}
-
-
 @dataclass
 class FakeEngine:
     """Says `answer` piece by piece; a token is a character of the rendered chat, and `gate` makes it wait."""
@@ -48,7 +43,6 @@ class FakeEngine:
     gate: threading.Event | None = None
     seen: list[tuple[str, Sampling]] = field(default_factory=list)
     running: int = 0
-    tokenizer: FakeTokenizer = field(default_factory=FakeTokenizer)
 
     def render(self, chat: list[dict[str, str]]) -> list[int]:
         text = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in chat)

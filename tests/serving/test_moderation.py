@@ -75,7 +75,7 @@ def test_the_first_rule_of_the_file_wins_so_that_self_harm_gets_help():
 
 def test_the_policy_that_ships_blocks_at_the_releases_threshold():
     policy = read_policy(POLICY_FILE, 0.7)
-    assert policy.decide("input", {"hate": 0.69}) is None
+    assert policy.decide("input", {"toxic": 0.69}) is None
     blocked = policy.decide("input", {"self_harm": 0.7})
     assert blocked is not None and "988" in blocked.template
     assert policy.hold_tokens + policy.check_tokens <= 32

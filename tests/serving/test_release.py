@@ -100,7 +100,7 @@ def write_moderation(folder: Path) -> None:
     weights = np.zeros((2, 1 << shape.hash_bits), np.float32)
     harmful = shape.of(smoke_test.HARMFUL)
     weights[1, harmful.indices] = 40 * harmful.values
-    Moderator(["hate", "violence"], shape, weights, np.full(2, -20, np.float32)).save(folder)
+    Moderator(["toxic", "violence"], shape, weights, np.full(2, -20, np.float32)).save(folder)
 
 
 def write_lock(model_hash: str) -> None:
@@ -328,6 +328,7 @@ def stack(scene: Path) -> Iterator[str]:
     port = free_port()
     url = f"mongodb://127.0.0.1:{port}"
     command = [str(Path(sys.executable).with_name("nx-27017")), "--db", str(scene / "documents.db"), "-p", str(port)]
+    command += ["--pid-file", str(scene / "documents.pid"), "--log-file", str(scene / "documents.log")]
     store = subprocess.Popen(command, cwd=scene, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     watcher = subprocess.Popen(
         [sys.executable, "-c", "import runpy, sys, time, pathlib\n"

@@ -1,0 +1,154 @@
+"""Fits a reward model to the rankings: a classifier with one output on the SFT model's trunk.
+
+In: artifacts/sft, the preference pairs. Out: artifacts/reward_model, a Hugging Face folder. Loss
+−log σ(r(x, y_w) − r(x, y_l)), weighted so that every prompt counts alike (Ouyang et al. 2022, arXiv 2203.02155,
+equation 1). Held-out accuracy comes with its Wilson interval; human agreement is its ceiling.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from trl import RewardConfig, RewardTrainer
+
+from pipelines.core import artifacts
+from pipelines.core.config import RewardModel
+from pipelines.core.errors import BadInput
+from pipelines.core.jsonl import read_rows
+from pipelines.core.records import Preference
+from pipelines.core.stage import Stage, open_stage
+from pipelines.model.rendering import render_answer
+from pipelines.model.rewards import RewardScorer
+from pipelines.training.callbacks import TrackerCallback
+from pipelines.training.seeding import seed_everything
+
+
+class Pair(NamedTuple):
+    """A preference as token ids that end in the end token."""
+
+    chosen: list[int]
+    rejected: list[int]
+    weight: float
+
+
+def read_pairs(path: Path, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[Pair]:
+    """The pairs of `path`; one that is longer than `max_tokens` loses the start of its prompt, never its answer."""
+    pairs = []
+    for row in read_rows(path):
+        one = Preference.from_row(row)
+        chosen, rejected = (render_answer(tokenizer, one.prompt.chat, text) for text in (one.chosen, one.rejected))
+        pairs.append(Pair(chosen[-max_tokens:], rejected[-max_tokens:], one.weight))
+    return pairs
+
+
+def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of `n` trials. Source: Wilson 1927."""
+    if n == 0:
+        return 0.0, 1.0
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return centre - half, centre + half
+
+
+class WeightedRewardTrainer(RewardTrainer):  # type: ignore[misc]
+    """TRL's trainer with a weight for each pair; its collator carries the weight in the field for margins."""
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        weights = inputs.pop("margin")
+        outputs = model(**inputs, use_cache=False)
+        chosen, rejected = torch.chunk(outputs.logits.squeeze(-1).float(), 2)
+        losses = -torch.nn.functional.logsigmoid(chosen - rejected)
+        loss = (weights * losses).sum() / weights.sum()
+        self._metrics["train" if model.training else "eval"]["accuracy"].append(
+            float((chosen > rejected).float().mean())
+        )
+        return (loss, outputs) if return_outputs else loss
+
+
+def train(stage: Stage, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair]) -> RewardScorer:
+    """Fit the classifier; its head starts at zero, so that training starts from equal rewards."""
+    params: RewardModel = stage.params.reward_model
+    model = AutoModelForSequenceClassification.from_pretrained(artifacts.SFT, num_labels=1, dtype=torch.float32)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    torch.nn.init.zeros_(model.score.weight)
+    rows = Dataset.from_list(
+        [{"chosen_ids": pair.chosen, "rejected_ids": pair.rejected, "margin": pair.weight} for pair in pairs]
+    )
+    arguments = RewardConfig(
+        output_dir=str(artifacts.RUN / "trainer" / stage.name),
+        num_train_epochs=params.epochs,
+        per_device_train_batch_size=params.batch_pairs,
+        learning_rate=params.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=params.warmup_share,
+        max_length=None,
+        bf16=params.dtype == "bfloat16",
+        use_cpu=not torch.cuda.is_available(),
+        activation_checkpointing=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        logging_steps=1,
+        seed=stage.params.seed,
+    )
+    trainer = WeightedRewardTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        processing_class=tokenizer,
+        callbacks=[TrackerCallback(stage.tracker)],
+    )
+    trainer.train()
+    return RewardScorer(model.eval(), tokenizer)
+
+
+def held_out_figures(scorer: RewardScorer, pairs: Sequence[Pair]) -> dict[str, float]:
+    """Accuracy with its interval, and how far length alone explains the rewards."""
+    chosen = scorer.score([pair.chosen for pair in pairs])
+    rejected = scorer.score([pair.rejected for pair in pairs])
+    right = sum(winner > loser for winner, loser in zip(chosen, rejected, strict=True)) / len(pairs)
+    low, high = wilson(right, len(pairs))
+    lengths = [len(pair.chosen) for pair in pairs] + [len(pair.rejected) for pair in pairs]
+    rewards = np.array(chosen + rejected)
+    flat = rewards.std() < 1e-9 or np.std(lengths) < 1e-9
+    longer = sum(len(pair.chosen) > len(pair.rejected) for pair in pairs) / len(pairs)
+    return {
+        "held_out_accuracy": right,
+        "held_out_accuracy_low": low,
+        "held_out_accuracy_high": high,
+        "held_out_pairs": float(len(pairs)),
+        "length_correlation": 0.0 if flat else float(np.corrcoef(rewards, lengths)[0, 1]),
+        "longer_is_chosen": longer,
+        "reward_mean": float(rewards.mean()),
+        "reward_sd": float(rewards.std()),
+    }
+
+
+def main() -> None:
+    with open_stage("reward_model") as stage:
+        params = stage.params.reward_model
+        seed_everything(stage.params.seed)
+        tokenizer = AutoTokenizer.from_pretrained(artifacts.SFT)
+        pairs = read_pairs(artifacts.PREFERENCES_TRAIN, tokenizer, params.max_tokens)
+        held_out = read_pairs(artifacts.PREFERENCES_HELD_OUT, tokenizer, params.max_tokens)
+        if not pairs or not held_out:
+            raise BadInput(f"{len(pairs)} training and {len(held_out)} held-out pairs; label more prompts")
+        scorer = train(stage, tokenizer, pairs)
+        figures = held_out_figures(scorer, held_out)
+        if abs(figures["length_correlation"]) > 0.9:
+            print("warning: length alone nearly predicts this reward; look at the rankings before you trust it")
+        scorer.model.to(getattr(torch, params.dtype)).save_pretrained(stage.out)
+        tokenizer.save_pretrained(stage.out)
+        tokens = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
+        stage.write_metrics(figures | {"train_pairs": float(len(pairs)), "train_tokens": float(tokens)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Fine-tunes the pretrained model on demonstrations, with the loss on assistant turns only.
+
+In: artifacts/pretrain, the training and held-out demonstrations. Out: artifacts/sft, a Hugging Face folder in the
+dtype of its input, and the loss per assistant token on held-out demonstrations before and after.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from trl import SFTConfig, SFTTrainer
+
+from pipelines.core import artifacts
+from pipelines.core.errors import BadInput
+from pipelines.core.jsonl import read_rows
+from pipelines.core.records import Conversation
+from pipelines.core.stage import Stage, open_stage
+from pipelines.model.rendering import Rendered, render_conversation
+from pipelines.training.callbacks import TrackerCallback
+from pipelines.training.seeding import seed_everything
+
+
+def read_rendered(path: Path, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[Rendered]:
+    """The conversations of `path` as ids and loss masks; longer ones are cut at `max_tokens`."""
+    found = []
+    for row in read_rows(path):
+        ids, assistant = render_conversation(tokenizer, Conversation.from_row(row).chat)
+        if any(assistant[:max_tokens]):
+            found.append(Rendered(ids[:max_tokens], assistant[:max_tokens]))
+    return found
+
+
+def within_budget(conversations: Sequence[Rendered], max_tokens: int) -> list[Rendered]:
+    """The first conversations that together have at most `max_tokens` tokens.
+
+    Raises:
+        BadInput: not even one fits.
+    """
+    chosen: list[Rendered] = []
+    used = 0
+    for conversation in conversations:
+        if used + len(conversation.ids) <= max_tokens:
+            chosen.append(conversation)
+            used += len(conversation.ids)
+    if not chosen:
+        raise BadInput(f"no demonstration fits into sft.max_train_tokens {max_tokens}; raise it")
+    return chosen
+
+
+@torch.no_grad()
+def held_out_loss(model: PreTrainedModel, conversations: Sequence[Rendered], dtype: torch.dtype) -> float:
+    """Mean negative log-likelihood (nats) of an assistant token."""
+    model.eval()
+    total, count = 0.0, 0
+    for ids, assistant in conversations:
+        tokens = torch.tensor([ids], device=model.device)
+        with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
+            logits = model(input_ids=tokens).logits[0, :-1]
+        learned = torch.tensor(assistant[1:], dtype=torch.bool, device=model.device)
+        losses = torch.nn.functional.cross_entropy(logits[learned].float(), tokens[0, 1:][learned], reduction="sum")
+        total += float(losses)
+        count += int(learned.sum())
+    return total / max(1, count)
+
+
+def train(stage: Stage, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: Sequence[Rendered]) -> None:
+    """Run TRL's trainer in place on `model`, whose weights are float32."""
+    params = stage.params.sft
+    rows = Dataset.from_list([{"input_ids": ids, "assistant_masks": assistant} for ids, assistant in data])
+    arguments = SFTConfig(
+        output_dir=str(artifacts.RUN / "trainer" / stage.name),
+        num_train_epochs=params.epochs,
+        per_device_train_batch_size=params.batch_conversations,
+        learning_rate=params.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=params.warmup_share,
+        max_length=params.max_tokens,
+        assistant_only_loss=True,
+        train_sampling_strategy="group_by_length",
+        bf16=params.dtype == "bfloat16",
+        use_cpu=not torch.cuda.is_available(),
+        activation_checkpointing=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        logging_steps=1,
+        seed=stage.params.seed,
+    )
+    trainer = SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        processing_class=tokenizer,
+        callbacks=[TrackerCallback(stage.tracker)],
+    )
+    trainer.train()
+
+
+def main() -> None:
+    with open_stage("sft") as stage:
+        params = stage.params.sft
+        seed_everything(stage.params.seed)
+        tokenizer = AutoTokenizer.from_pretrained(artifacts.PRETRAIN)
+        model = AutoModelForCausalLM.from_pretrained(artifacts.PRETRAIN, dtype=torch.float32)
+        stored_dtype = AutoModelForCausalLM.from_pretrained(artifacts.PRETRAIN).dtype
+        dtype = getattr(torch, params.dtype)
+        data = within_budget(read_rendered(artifacts.SFT_TRAIN, tokenizer, params.max_tokens), params.max_train_tokens)
+        held_out = read_rendered(artifacts.SFT_HELD_OUT, tokenizer, params.max_tokens)
+        before = held_out_loss(model, held_out, dtype)
+        train(stage, model, tokenizer, data)
+        after = held_out_loss(model, held_out, dtype)
+        model.to(stored_dtype).save_pretrained(stage.out)
+        tokenizer.save_pretrained(stage.out)
+        stage.write_metrics(
+            {
+                "held_out_loss": after,
+                "held_out_loss_before": before,
+                "train_conversations": float(len(data)),
+                "train_tokens": float(sum(len(conversation.ids) for conversation in data)),
+            }
+        )
+
+
+if __name__ == "__main__":
+    main()
