@@ -57,10 +57,6 @@ def _padded(rows: Sequence[Ids], device: torch.device) -> torch.Tensor:
     return torch.tensor([[*row, *([0] * (width - len(row)))] for row in rows], device=device)
 
 
-def _log_probabilities(model: Any, hidden: torch.Tensor) -> torch.Tensor:
-    return torch.log_softmax(model.get_output_embeddings()(hidden).float(), dim=-1)
-
-
 @torch.inference_mode()
 def next_token_logprobs(
     model: Any, prompts: Sequence[Ids], tokens: Sequence[int], batch_size: int
@@ -87,7 +83,8 @@ def next_token_logprobs(
             _padded(rows, model.device), past_key_values=cache, use_cache=cache is not None
         ).last_hidden_state
         last = hidden[range(len(rows)), [len(row) - 1 for row in rows]]
-        found[positions] = _log_probabilities(model, last)[:, list(tokens)].double().cpu().numpy()
+        logits = model.get_output_embeddings()(last).float()
+        found[positions] = torch.log_softmax(logits, dim=-1)[:, list(tokens)].double().cpu().numpy()
     return found
 
 
@@ -123,8 +120,8 @@ def document_likelihoods(
         hidden = model.base_model(_padded(rows, model.device), use_cache=False).last_hidden_state
         for part, row, states in zip(parts, rows, hidden, strict=True):
             first = part.scored_from - part.begin
-            logprobs = _log_probabilities(model, states[first - 1 : len(row) - 1])
+            logits = model.get_output_embeddings()(states[first - 1 : len(row) - 1]).float()
             targets = torch.tensor(row[first:], device=model.device)
-            nll[part.document] -= float(logprobs.gather(1, targets[:, None]).double().sum())
+            nll[part.document] += float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
             tokens[part.document] += len(row) - first
     return [DocumentLikelihood(total, count) for total, count in zip(nll, tokens, strict=True)]

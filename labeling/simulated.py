@@ -17,7 +17,7 @@ from pipelines.core.simulated_rule import rule_score
 
 THREADS = 2  # labelers at work at once; with more, SQLite's write lock makes them slower
 TIE = 0.01  # scores closer than this are the same to a labeler
-UNACCEPTABLE = 0.35  # below this score a response is not acceptable
+UNACCEPTABLE = 0.45  # below this score a response is not acceptable
 SECONDS_PER_WORD = 0.25  # 240 words a minute, a usual reading speed
 SECONDS_TO_DECIDE = 4.0
 

@@ -120,8 +120,8 @@ def verdict(progress: Progress, pushed: Mapping[str, Any], params: Params, now: 
         return ExitCode.OK
     raise BadInput(
         f"{progress.done} of {progress.needed} labels ({share:.0%}): the deadline labeling.deadline_hours={hours:g} "
-        f"has passed and labeling.min_complete_share={enough:g} is not reached. Labels stay in {pushed['url']}: start a "
-        "new run, with a later deadline or a smaller share, and it goes on from them"
+        f"has passed and labeling.min_complete_share={enough:g} is not reached. Labels stay in {pushed['url']}: "
+        "start a new run, with a later deadline or a smaller share, and it goes on from them"
     )
 
 

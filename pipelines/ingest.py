@@ -206,7 +206,8 @@ def main() -> None:
         stage.write_metrics(metrics_of(entries, artifacts.INGEST_BASE_MODEL))
         for entry in entries:
             print(
-                f"{entry['name']}: {entry['rows']} rows, {entry['bytes'] / 1e6:.1f} MB, {entry['quarantined']} unreadable"
+                f"{entry['name']}: {entry['rows']} rows, {entry['bytes'] / 1e6:.1f} MB, "
+                f"{entry['quarantined']} unreadable"
             )
 
 

@@ -1,6 +1,6 @@
 """Stage `prepare_corpus`: raw documents become clean text; every drop is kept with its step and reason.
 
-In: `artifacts/ingest`, the classifier of `artifacts/train_moderation`, `evals/datasets` (what must not be in the corpus).
+In: `artifacts/ingest`, the classifier of `artifacts/train_moderation`, `evals/datasets` (must not be in it).
 Out: `train.jsonl.gz` and `held_out.jsonl.gz` (Document rows), `dropped.jsonl.gz` ({step, reason, document}),
 `funnel.json` (documents and bytes per step and source), `funnel.svg`, and the data set card `card.md`.
 """

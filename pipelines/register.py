@@ -21,6 +21,7 @@ from pipelines.core.config import load_params, read_yaml
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import encode, read_json, read_rows, write_json
 from pipelines.core.stage import Stage, open_stage
+from pipelines.core.workspace import write_params
 
 LOCK = Path("dvc.lock")
 PARAMS = Path("params.yaml")
@@ -91,14 +92,9 @@ def compare_with_champion() -> ExitCode:
     if now == params.evaluate.champion_version:
         return ExitCode.OK
     print(f"the champion is version {now}, the gate compared with {params.evaluate.champion_version}: comparing again")
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # keep the reading order
     values = read_yaml(PARAMS)
     values["evaluate"]["champion_version"] = now
-    partial = PARAMS.with_name(f".{PARAMS.name}.partial")
-    yaml.dump(values, partial)
-    partial.replace(PARAMS)
+    write_params(Path(), values)
     for stage in ("evaluate", "gate"):
         done = subprocess.run([sys.executable, "-m", "pipelines.core.stage_runner", "repro", stage])
         if done.returncode:

@@ -21,6 +21,8 @@ from pipelines.model.rendering import Rendered, render_conversation
 from pipelines.training.callbacks import TrackerCallback
 from pipelines.training.seeding import seed_everything
 
+IGNORED = -100  # torch's cross_entropy leaves these positions out
+
 
 def read_rendered(path: Path, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[Rendered]:
     """The conversations of `path` as ids and loss masks; longer ones are cut at `max_tokens`."""
@@ -49,6 +51,11 @@ def within_budget(conversations: Sequence[Rendered], max_tokens: int) -> list[Re
     return chosen
 
 
+def labels_of(ids: Sequence[int], assistant: Sequence[int]) -> list[int]:
+    """`ids` where they are learned, −100 elsewhere: what the loss ignores."""
+    return [token if learns else IGNORED for token, learns in zip(ids, assistant, strict=True)]
+
+
 @torch.no_grad()
 def held_out_loss(model: PreTrainedModel, conversations: Sequence[Rendered], dtype: torch.dtype) -> float:
     """Mean negative log-likelihood (nats) of an assistant token."""
@@ -68,7 +75,7 @@ def held_out_loss(model: PreTrainedModel, conversations: Sequence[Rendered], dty
 def train(stage: Stage, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: Sequence[Rendered]) -> None:
     """Run TRL's trainer in place on `model`, whose weights are float32."""
     params = stage.params.sft
-    rows = Dataset.from_list([{"input_ids": ids, "assistant_masks": assistant} for ids, assistant in data])
+    rows = Dataset.from_list([{"input_ids": ids, "labels": labels_of(ids, assistant)} for ids, assistant in data])
     arguments = SFTConfig(
         output_dir=str(artifacts.RUN / "trainer" / stage.name),
         num_train_epochs=params.epochs,
@@ -77,7 +84,6 @@ def train(stage: Stage, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
         lr_scheduler_type="cosine",
         warmup_steps=params.warmup_share,
         max_length=params.max_tokens,
-        assistant_only_loss=True,
         train_sampling_strategy="group_by_length",
         bf16=params.dtype == "bfloat16",
         use_cpu=not torch.cuda.is_available(),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pipelines.core import artifacts
 from pipelines.core.errors import BadInput
@@ -31,7 +31,8 @@ def tokenized(path: Path, tokenizer: PreTrainedTokenizerBase) -> Iterator[Tokeni
 def main() -> None:
     with open_stage("tokenize_corpus") as stage:
         max_tokens = stage.params.tokenize_corpus.max_tokens
-        tokenizer = AutoTokenizer.from_pretrained(artifacts.TRAIN_TOKENIZER, local_files_only=True)
+        # The class itself, not AutoTokenizer: that one imports torch.
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(artifacts.TRAIN_TOKENIZER, local_files_only=True)
         vocabulary = len(tokenizer)
         end_token = document_end(tokenizer)
         train, held_out = (

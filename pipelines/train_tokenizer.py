@@ -14,7 +14,6 @@ from pipelines.core import artifacts
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_rows, write_json
 from pipelines.core.stage import open_stage
-from pipelines.model.checkpoints import find_base_model, load_base_tokenizer
 from pipelines.model.tokenizer import SPECIAL_TOKENS, adopt, compression, train_bpe
 
 REPORT = "report.json"
@@ -42,6 +41,13 @@ def describe(tokenizer: PreTrainedTokenizerBase, held_out: list[str]) -> dict[st
     }
 
 
+def base_tokenizer() -> PreTrainedTokenizerBase:
+    """The base model's tokenizer with our special tokens and chat template."""
+    from pipelines.model import checkpoints  # torch: seconds that a model from scratch does not need to wait for
+
+    return adopt(checkpoints.load_base_tokenizer(checkpoints.find_base_model(artifacts.INGEST_BASE_MODEL)))
+
+
 def main() -> None:
     with open_stage("train_tokenizer") as stage:
         params = stage.params.train_tokenizer
@@ -51,7 +57,7 @@ def main() -> None:
         trained = train_bpe(corpus_texts(artifacts.CORPUS_TRAIN, params.train_megabytes), params.vocabulary)
         report = {"trained": describe(trained, held_out)}
         scratch = stage.params.base_model.kind == "scratch"
-        tokenizer = trained if scratch else adopt(load_base_tokenizer(find_base_model(artifacts.INGEST_BASE_MODEL)))
+        tokenizer = trained if scratch else base_tokenizer()
         if not scratch:
             report["base_model"] = describe(tokenizer, held_out)
         used = "trained" if scratch else "base_model"

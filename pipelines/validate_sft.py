@@ -1,4 +1,4 @@
-"""Stage `validate_sft`: demonstrations and prompts keep their contract, or the run ends here with rule, count, examples.
+"""Stage `validate_sft`: demonstrations and prompts keep their contract, or the run ends with rule, count and examples.
 
 In: `artifacts/prepare_sft`, the tokenizer of `artifacts/train_tokenizer` (lengths are counted in its tokens).
 Out: `report.json`, `report.html`.

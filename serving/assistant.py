@@ -10,10 +10,10 @@ import anyio.to_thread
 
 from pipelines.core.config import Chat
 from pipelines.core.records import Message
-from serving.conversation import Fitted, fit, with_system
+from serving.conversation import Fitted, fit, require_question, with_system
 from serving.errors import ApiError
 from serving.generation import Busy, GenerationQueue, Running
-from serving.moderation import Blocked, Decision, Moderation, ModerationDown
+from serving.moderation import Blocked, Decision, Moderation, ModerationDown, Place
 
 if TYPE_CHECKING:
     from pipelines.model.engine import Engine, Sampling
@@ -133,15 +133,16 @@ class Assistant:
         Raises:
             ApiError: the messages don't fit or make no sense, the queue is full, or moderation failed.
         """
-        complete = with_system(messages, self._chat.system_prompt)
+        require_question(messages)
         try:
-            complete, blocked = await self._moderated(complete)
+            allowed, blocked = await self._moderated(messages)
         except ModerationDown as error:
             raise ApiError(503, "moderation failed, so nothing is answered", code="moderation_unavailable") from error
         if blocked is not None:
             return Answer(self.moderation, blocked=blocked)
         wanted = options.max_tokens or self._chat.max_new_tokens
         reserve = min(wanted, self._chat.max_new_tokens)
+        complete = with_system(allowed, self._chat.system_prompt)
         context = self._chat.context_tokens
         fitted = await anyio.to_thread.run_sync(fit, complete, self._engine.render, context, reserve)
         try:
@@ -150,21 +151,26 @@ class Assistant:
             raise ApiError(429, str(busy), code="queue_full", retry_after_s=busy.retry_after_s) from busy
         return Answer(self.moderation, fitted, running)
 
-    async def _moderated(self, messages: list[Message]) -> tuple[list[Message], Decision | None]:
-        """The conversation without earlier turns that were blocked, and the decision on what is new."""
-        asked = [index for index, message in enumerate(messages) if message.role != "assistant"]
-        decisions = await self.moderation.check("input", [messages[index].content for index in asked])
-        by_index = dict(zip(asked, decisions, strict=True))
-        newest = len(messages) - 1
-        for index in (newest, 0):
-            if decision := by_index[index]:
-                return messages, decision
+    async def _moderated(self, messages: Sequence[Message]) -> tuple[list[Message], Decision | None]:
+        """The conversation without earlier turns that are blocked, and the decision on what must stay.
+
+        What must stay are the newest turn and the caller's system messages; the release's own system prompt is
+        not a caller's and is never judged.
+        """
+        judged = [index for index, message in enumerate(messages) if message.role != "assistant"]
+        texts: list[tuple[Place, str]] = [
+            ("system" if messages[index].role == "system" else "input", messages[index].content) for index in judged
+        ]
+        found = dict(zip(judged, await self.moderation.check(texts), strict=True))
         kept: list[Message] = []
-        answers_blocked = False
+        after_blocked = False
         for index, message in enumerate(messages):
-            if message.role != "assistant":
-                answers_blocked = by_index[index] is not None
-            if not answers_blocked:
+            decision = found.get(index)
+            if decision is not None and (message.role == "system" or index == len(messages) - 1):
+                return kept, decision
+            if message.role == "user":
+                after_blocked = decision is not None
+            if not after_blocked or message.role == "system":
                 kept.append(message)
         return kept, None
 

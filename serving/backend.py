@@ -65,7 +65,7 @@ class Backend:
             self.problem = None
             try:
                 await self.product.store.ping()
-                await self.product.assistant.moderation.check("input", ["Good morning."])
+                await self.product.assistant.moderation.check([("input", "Good morning.")])
             except StoreDown as error:
                 self.problem = str(error)
             except ModerationDown as error:

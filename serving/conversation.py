@@ -17,13 +17,20 @@ class Fitted(NamedTuple):
     dropped: int
 
 
+def require_question(messages: Sequence[Message]) -> None:
+    """Fail unless a person's turn comes last.
+
+    Raises:
+        ApiError: it does not.
+    """
+    if not messages or messages[-1].role != "user":
+        raise ApiError(400, "messages: the last message must have the role 'user'", "messages")
+
+
 def with_system(messages: Sequence[Message], default: str) -> list[Message]:
     """One system message first, the caller's own when there is any, then the turns."""
     own = "\n\n".join(message.content for message in messages if message.role == "system")
-    turns = [message for message in messages if message.role != "system"]
-    if not turns or turns[-1].role != "user":
-        raise ApiError(400, "messages: the last message must have the role 'user'", "messages")
-    return [Message("system", own or default), *turns]
+    return [Message("system", own or default), *(message for message in messages if message.role != "system")]
 
 
 def fit(messages: Sequence[Message], render: Render, context_tokens: int, answer_tokens: int) -> Fitted:

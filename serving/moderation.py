@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 from pipelines.core.config import read_yaml
 from pipelines.core.errors import BadInput
@@ -20,7 +20,7 @@ from pipelines.core.errors import BadInput
 log = logging.getLogger("colloquy.moderation")
 
 POLICY_FILE = Path(__file__).with_name("moderation.yaml")
-Place = Literal["input", "output"]
+Place = Literal["system", "input", "output"]
 
 
 class Classifier(Protocol):
@@ -42,7 +42,7 @@ class Rule(NamedTuple):
 
     category: str
     threshold: float
-    blocks: bool
+    places: tuple[Place, ...]  # where it blocks; nowhere: the category is allowed
     template: str
 
 
@@ -77,7 +77,7 @@ class Policy:
         """The first rule that blocks these scores, or None."""
         for rule in self.rules:
             score = scores.get(rule.category, 0.0)
-            if rule.blocks and score >= rule.threshold:
+            if place in rule.places and score >= rule.threshold:
                 return Decision(place, rule.category, score, rule.template)
         return None
 
@@ -100,10 +100,10 @@ def read_policy(path: Path, threshold: float) -> Policy:
 
 
 def _rule(category: str, values: dict[str, Any], threshold: float) -> Rule:
-    if values["action"] not in ("block", "allow"):
-        raise ValueError(f"action {values['action']!r} of {category!r} is neither block nor allow")
+    if unknown := set(values["blocks"]) - set(get_args(Place)):
+        raise ValueError(f"{category} blocks in {sorted(unknown)}; valid: {get_args(Place)}")
     own = values["threshold"]
-    return Rule(category, threshold if own is None else float(own), values["action"] == "block", values["template"])
+    return Rule(category, threshold if own is None else float(own), tuple(values["blocks"]), values["template"])
 
 
 class Moderation:
@@ -117,20 +117,19 @@ class Moderation:
         self._classifier = classifier
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="moderate")
 
-    async def check(self, place: Place, texts: Sequence[str]) -> list[Decision | None]:
-        """Judge each text.
+    async def check(self, texts: Sequence[tuple[Place, str]]) -> list[Decision | None]:
+        """Judge each text by what holds at its place.
 
         Raises:
             ModerationDown: the classifier failed.
         """
         try:
-            scores = await asyncio.get_running_loop().run_in_executor(self._thread, self._classifier.score, list(texts))
-            decisions = [self.policy.decide(place, each) for each in scores]
+            plain = [text for _, text in texts]
+            scores = await asyncio.get_running_loop().run_in_executor(self._thread, self._classifier.score, plain)
+            decisions = [self.policy.decide(place, each) for (place, _), each in zip(texts, scores, strict=True)]
         except Exception as error:
             log.exception("the classifier failed")
             raise ModerationDown(str(error)) from error
-        if len(decisions) != len(texts):
-            raise ModerationDown(f"the classifier gave {len(decisions)} scores for {len(texts)} texts")
         for decision, each in zip(decisions, scores, strict=True):
             if decision is not None:
                 self._log(decision, each)
@@ -191,7 +190,8 @@ class StreamGuard:
     async def _check(self) -> None:
         self._text = self._text[-self._policy.longest :]
         sizes = [size for size in self._policy.windows if size < len(self._text)]
-        for decision in await self._moderation.check("output", [self._text, *(self._text[-size:] for size in sizes)]):
+        windows = [self._text, *(self._text[-size:] for size in sizes)]
+        for decision in await self._moderation.check([("output", window) for window in windows]):
             if decision is not None:
                 self._held.clear()
                 raise Blocked(decision)

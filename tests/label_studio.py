@@ -1,4 +1,4 @@
-"""A real Label Studio server for tests: started once per session on a free port, with its data in a temporary folder."""
+"""A real Label Studio server for tests: one per session, on a free port, with its data in a temporary folder."""
 
 import ctypes
 import os

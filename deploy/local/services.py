@@ -63,6 +63,7 @@ def shared_environment(settings: Settings) -> dict[str, str]:
         "REDIS_URL": os.environ.get("REDIS_URL", f"redis://{HOST}:{settings.ports['REDIS']}"),
         "BENTOML_DO_NOT_TRACK": "True",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "DO_NOT_TRACK": "1",
         "DVC_NO_ANALYTICS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -101,8 +102,8 @@ def airflow_environment(settings: Settings, keys: Secrets) -> dict[str, str]:
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
-        "AIRFLOW__TRIGGERER__DEFAULT_CAPACITY": "100",
-        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        # A task gives up after this many failed heartbeats (5 s each): an API server that restarts costs no task.
+        "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "12",
         # Forked workers that look up proxies on some systems hang; nothing here is behind one.
         "NO_PROXY": f"{HOST},localhost",
         "no_proxy": f"{HOST},localhost",
@@ -161,17 +162,19 @@ def airflow_services(settings: Settings, keys: Secrets, shared: dict[str, str]) 
                 run_once([airflow, "db", "migrate"], environment, settings.logs / "airflow-migrate.log")
                 stamp.write_text(version)
 
-    def part(name: str, health: str, port: str | None = None, after: Callable[[], None] | None = None) -> Service:
+    def part(health: str, *words: str, port: str | None = None, after: Callable[[], None] | None = None) -> Service:
         def healthy() -> bool:
             return airflow_part_healthy(settings, health)
 
-        return Service(f"airflow-{name}", [airflow, name], environment, healthy, port, before=migrate, after=after)
+        name = f"airflow-{words[0]}"
+        return Service(name, [airflow, *words], environment, healthy, port, before=migrate, after=after)
 
+    # The API server reads log files itself; the log servers would listen on every interface, on fixed ports.
     return [
-        part("api-server", "metadatabase", "AIRFLOW", after=lambda: make_pools(settings, keys)),
-        part("scheduler", "scheduler"),
-        part("dag-processor", "dag_processor"),
-        part("triggerer", "triggerer"),
+        part("metadatabase", "api-server", port="AIRFLOW", after=lambda: make_pools(settings, keys)),
+        part("scheduler", "scheduler", "--skip-serve-logs"),
+        part("dag_processor", "dag-processor"),
+        part("triggerer", "triggerer", "--skip-serve-logs"),
     ]
 
 

@@ -1,7 +1,7 @@
 """HumanEval: the model completes a Python function, and the task's tests run against it in the sandbox.
 
-The prompt is the bare beginning of the function (Chen et al. 2021). Where no sandbox works every sample is unscored,
-with the reason.
+A chat model is asked as a chat model: the request holds the beginning of the function, and the answer begins with it,
+so that what is generated is the rest alone. Where no sandbox works every sample is unscored, with the reason.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,13 @@ from pipelines.model.engine import Sampling
 
 # A line that begins in the first column ends the function.
 STOP = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint", "\n@", "\n```", "\n>>>", "\nassert", "\nimport ", "\nfrom ")
+
+
+def prompt_ids(engine: Any, row: Row) -> list[int]:
+    """The request and the beginning of the answer. No line break at the end: models begin their own line."""
+    code = f"```python\n{row['prompt'].rstrip()}"
+    request = engine.render([{"role": "user", "content": f"Complete this Python function.\n{code}\n```"}])
+    return [*request, *engine.tokenizer(code, add_special_tokens=False)["input_ids"]]
 
 
 def program(row: Row, completion: str) -> str:
@@ -42,8 +49,7 @@ class HumanEval:
         if self.tasks and not rows:
             raise BadInput(f"{self.data} has no tasks")
         sampling = Sampling(self.max_new_tokens, temperature=0.0, top_p=1.0, seed=self.seed, stop=STOP)
-        prompts = [engine.tokenizer(row["prompt"])["input_ids"] for row in rows]
-        generated = engine.generate(prompts, [sampling] * len(rows))
+        generated = engine.generate([prompt_ids(engine, row) for row in rows], [sampling] * len(rows))
         completions = [generation.text for generation in generated]
         if reason := self.sandbox.unscored:
             return [

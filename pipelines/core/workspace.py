@@ -128,7 +128,8 @@ def _add_worktree(repo: Path, workspace: Path, commit: str) -> None:
     _git(repo, "worktree", "add", "--quiet", "--detach", str(workspace), commit)
 
 
-def _write_params(workspace: Path, values: dict[str, Any]) -> None:
+def write_params(workspace: Path, values: dict[str, Any]) -> None:
+    """Write `values` as the workspace's params.yaml, in their reading order."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # keep the reading order
@@ -157,7 +158,7 @@ def open_workspace(repo: Path, home: Path, request: RunRequest) -> Path:
     if params.evaluate.baseline == "champion":
         champion = registry.by_alias("champion")
         values["evaluate"]["champion_version"] = champion.number if champion else None
-    _write_params(workspace, values)
+    write_params(workspace, values)
     _share_cache(workspace, home)
     tags = {
         "git_commit": commit,

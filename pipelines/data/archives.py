@@ -1,4 +1,4 @@
-"""Reads chosen files out of an archive without unpacking it to disk; a file that is no archive is its own only member."""
+"""Reads chosen files out of an archive without unpacking it; a file that is no archive is its own only member."""
 
 import bz2
 import gzip
@@ -73,14 +73,16 @@ class _Single:
 @contextmanager
 def _decompressed(path: Path) -> Iterator[IO[bytes]]:
     """The tar file inside `path`, seekable: going back in a compressed stream means reading it again from the start."""
-    openers = {".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-    opener = openers.get(path.suffix)
-    with tempfile.TemporaryFile() if opener else path.open("rb") as plain:
-        if opener:
-            with opener(path, "rb") as compressed:
-                shutil.copyfileobj(compressed, plain, 1 << 20)
-            plain.seek(0)
-        yield plain
+    if path.suffix == ".tar":
+        with path.open("rb") as plain:
+            yield plain
+        return
+    formats: dict[str, type[gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]] = {".bz2": bz2.BZ2File, ".xz": lzma.LZMAFile}
+    with tempfile.TemporaryFile() as unpacked:
+        with formats.get(path.suffix, gzip.GzipFile)(path, "rb") as compressed:
+            shutil.copyfileobj(compressed, unpacked, 1 << 20)
+        unpacked.seek(0)
+        yield unpacked
 
 
 @contextmanager
@@ -107,6 +109,6 @@ def open_archive(path: Path, origin: str) -> Iterator[Archive]:
 
 
 def matching(archive: Archive, include: list[str]) -> list[Member]:
-    """The members whose path fits one of the glob patterns (`*` crosses `/`), all when there is none, sorted by path."""
+    """The members whose path fits a pattern (`*` crosses `/`), all when there is none, sorted by path."""
     members = archive.members()
     return sorted(m for m in members if not include or any(fnmatchcase(m.path, pattern) for pattern in include))

@@ -1,7 +1,7 @@
-"""What people read about a corpus: the data set card and the funnel plot, both with the same bytes for the same corpus."""
+"""What people read about a corpus: the data set card and the funnel plot; same corpus, same bytes."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 
 from pipelines.core.jsonl import Row
@@ -35,9 +35,10 @@ def funnel_svg(funnel: list[Row]) -> str:
     first = next(iter(totals.values()), {"documents_in": 1, "bytes_in": 1})
     height = (len(totals) + 1) * _ROW_HEIGHT + 30
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="900" height="{height}" font-family="sans-serif" font-size="13">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="900" height="{height}"'
+        ' font-family="sans-serif" font-size="13" fill="#222222">',
         '<rect width="100%" height="100%" fill="#ffffff"/>',
-        '<text x="10" y="20" fill="#222222">left after each step: documents (dark), bytes (light)</text>',
+        '<text x="10" y="20">left after each step: documents (dark), bytes (light)</text>',
     ]
     lines = [("read", first["documents_in"], first["bytes_in"])]
     lines += [(step, total["documents_out"], total["bytes_out"]) for step, total in totals.items()]
@@ -46,15 +47,15 @@ def funnel_svg(funnel: list[Row]) -> str:
         document_width = _BAR_WIDTH * documents / max(first["documents_in"], 1)
         byte_width = _BAR_WIDTH * size / max(first["bytes_in"], 1)
         parts += [
-            f'<text x="10" y="{top + 14}" fill="#222222">{escape(step)}</text>',
+            f'<text x="10" y="{top + 14}">{escape(step)}</text>',
             f'<rect x="180" y="{top}" width="{document_width:.1f}" height="10" fill="#2f5d8a"/>',
             f'<rect x="180" y="{top + 10}" width="{byte_width:.1f}" height="8" fill="#9fc0de"/>',
-            f'<text x="{190 + _BAR_WIDTH}" y="{top + 14}" fill="#222222">{documents:,} documents, {size / 1e6:.2f} MB</text>',
+            f'<text x="{190 + _BAR_WIDTH}" y="{top + 14}">{documents:,} documents, {size / 1e6:.2f} MB</text>',
         ]
     return "\n".join((*parts, "</svg>", ""))
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> list[str]:
+def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> list[str]:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return [*lines, *("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows), ""]
 

@@ -21,19 +21,19 @@ _BLOCK = 1 << 14  # shingles hashed at a time: 16 MiB
 
 
 class Bands(NamedTuple):
-    """A signature is cut into `count` bands of `rows` entries."""
+    """A signature is cut into `number` bands of `rows` entries."""
 
-    count: int
+    number: int
     rows: int
 
 
 def miss_probability(similarity: float, bands: Bands) -> float:
     """The chance that two documents of this Jaccard similarity share no band."""
-    return float((1 - similarity**bands.rows) ** bands.count)
+    return float((1 - similarity**bands.rows) ** bands.number)
 
 
 def choose_bands(similarity: float, max_miss: float = 0.02) -> Bands:
-    """The bands with the most rows, so the fewest needless comparisons, that miss at most `max_miss` at `similarity`."""
+    """The bands with most rows, so with fewest needless comparisons, that miss at most `max_miss` at `similarity`."""
     for rows in range(PERMUTATIONS, 0, -1):
         bands = Bands(PERMUTATIONS // rows, rows)
         if miss_probability(similarity, bands) <= max_miss:
@@ -87,7 +87,7 @@ def near_duplicate_filter(similarity: float, seed: int) -> Filter:
         signature = minhash.signature(document.text)
         keys = [
             band.to_bytes(2, "big") + signature[band * bands.rows : (band + 1) * bands.rows].tobytes()
-            for band in range(bands.count)
+            for band in range(bands.number)
         ]
         candidates = {number for key in keys for number in buckets.get(key, ())}
         if any(float(np.mean(signatures[number] == signature)) >= similarity for number in candidates):

@@ -32,11 +32,11 @@ class Broken(NamedTuple):
     """A rule that does not hold: how many records break it (None: it is about the whole table), and some of them."""
 
     rule: str
-    count: int | None
+    records: int | None
     examples: list[str]
 
     def __str__(self) -> str:
-        counted = "" if self.count is None else f": {self.count} records"
+        counted = "" if self.records is None else f": {self.records} records"
         shown = f", for example {'; '.join(self.examples)}" if self.examples else ""
         return f"{self.rule}{counted}{shown}"
 
@@ -299,7 +299,7 @@ def report_html(title: str, checked: Row) -> str:
         parts.append("</table>")
         for failure in table["broken"]:
             examples = "".join(f"<li>{escape(example)}</li>" for example in failure["examples"])
-            parts.append(f'<p class="no">{escape(failure["rule"])}: {failure["count"]}</p><ul>{examples}</ul>')
+            parts.append(f'<p class="no">{escape(failure["rule"])}: {failure["records"]}</p><ul>{examples}</ul>')
     return "\n".join((*parts, "</body></html>", ""))
 
 

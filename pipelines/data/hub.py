@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pipelines.core.config import Source
 from pipelines.core.errors import BadInput
-from pipelines.data.origins import HubOrigin, require_commit
 from pipelines.core.records import Document, content_id
+from pipelines.data.origins import HubOrigin, require_commit
 from pipelines.data.reading import Limits, Quarantined
 
 MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*"]  # no pickles, no code
@@ -69,7 +69,13 @@ def fetch_model(repo: str, revision: str, cache: Path, folder: Path) -> None:
 
     require_commit(repo, revision)
     try:
-        snapshot = snapshot_download(repo, revision=revision, cache_dir=cache, allow_patterns=MODEL_FILES)
+        snapshot = snapshot_download(
+            repo,
+            revision=revision,
+            cache_dir=cache,
+            allow_patterns=MODEL_FILES,
+            ignore_patterns=["*/*"],  # exports to other formats, with a config of their own
+        )
     except (OSError, ValueError) as error:
         raise _unreachable(f"hub:{repo}@{revision}", error) from error
     shutil.copytree(snapshot, folder, dirs_exist_ok=True)  # the snapshot is links into the cache

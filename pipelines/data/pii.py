@@ -51,7 +51,7 @@ def _always(match: re.Match[str]) -> bool:
 
 def _is_card(match: re.Match[str]) -> bool:
     digits = _digits(match[0])
-    return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and luhn_holds(digits)
+    return 12 <= len(digits) <= 19 and len(set(digits)) > 1 and luhn_holds(digits)
 
 
 def _is_iban(match: re.Match[str]) -> bool:
@@ -65,6 +65,8 @@ def _is_ssn(match: re.Match[str]) -> bool:
 
 def _is_ip(match: re.Match[str]) -> bool:
     """An address that could be somebody's: not loopback, unspecified or a netmask, nor a version number."""
+    if "::" in match[0] and not (len(match[0]) >= 6 and re.search(r"\d", match[0])):
+        return False  # a::b is a name in C++
     before = match.string[max(0, match.start() - 12) : match.start()].lower()
     if re.search(r"(version|release|[<>=~]=|\bv)\s*$", before):
         return False
@@ -105,7 +107,7 @@ DETECTORS = (
         _always,
     ),
     Detector("iban", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"), _is_iban),
-    Detector("card", re.compile(rf"{_EDGE}\d(?:[ -]?\d){{12,18}}(?![\w-]|\.\d)"), _is_card),
+    Detector("card", re.compile(rf"{_EDGE}\d(?:[ -]?\d){{11,18}}(?![\w-]|\.\d)"), _is_card),
     Detector("ssn", re.compile(rf"{_EDGE}\d{{3}}(?P<mark>[- ])\d{{2}}(?P=mark)\d{{4}}(?![\w-]|\.\d)"), _is_ssn),
     Detector(
         "ip",
@@ -153,11 +155,11 @@ def placeholder(kind: str) -> str:
     return f"[{kind.upper()}]"
 
 
-def redact(text: str) -> str:
-    """`text` with a typed placeholder for each piece of personal data."""
+def redact(text: str, findings: list[Finding]) -> str:
+    """`text` with a typed placeholder for each of `findings`, which are in order and don't overlap."""
     pieces = []
     end = 0
-    for finding in find_pii(text):
+    for finding in findings:
         pieces += [text[end : finding.start], placeholder(finding.kind)]
         end = finding.end
     return "".join((*pieces, text[end:]))
@@ -169,4 +171,5 @@ def redact_document(document: Document) -> Document:
     if not findings:
         return document
     counts = dict(sorted(Counter(finding.kind for finding in findings).items()))
-    return replace(document, text=redact(document.text), metadata=document.metadata | {"redacted": counts})
+    text = redact(document.text, findings)
+    return replace(document, text=text, metadata=document.metadata | {"redacted": counts})

@@ -1,4 +1,4 @@
-"""Turns the files of a source into Document rows and moderation rows; what can't be read is quarantined with its reason."""
+"""Turns a source's files into Document rows and moderation rows; what can't be read is quarantined with its reason."""
 
 import csv
 import gzip

@@ -2,16 +2,18 @@
 
 import math
 
+FLOOR = 0.1  # of the peak; Hoffmann et al., Training Compute-Optimal Large Language Models
 
-def cosine(step: int, steps: int, warmup_share: float, floor: float = 0.1) -> float:
+
+def cosine(step: int, steps: int, warmup_share: float) -> float:
     """The factor on the peak learning rate at `step` of `steps` (counted from 0).
 
-    Rises linearly to 1 over the first `warmup_share` of the steps, then falls to `floor` along half a cosine, which
-    the last step reaches (Loshchilov and Hutter, SGDR; the floor is Chinchilla's).
+    Rises linearly to 1 over the first `warmup_share` of the steps, then falls to FLOOR along half a cosine, which
+    the last step reaches (Loshchilov and Hutter, SGDR).
     """
     assert 0 <= step < steps, (step, steps)
     warmup = round(warmup_share * steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     progress = (step - warmup) / max(1, steps - 1 - warmup)
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+    return FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -69,6 +69,7 @@ function notice(item, text) {
 }
 
 const MODERATED = {
+  system: "The message was moderated, so the assistant gave this set answer.",
   input: "The message was moderated, so the assistant gave this set answer.",
   output: "The answer was moderated and ended with a set reply.",
 };

@@ -86,7 +86,7 @@ def noisy(rng, names, noise):
 
 
 def test_agreement_of_a_known_noise_is_recovered():
-    """Two labelers who each swap each neighbouring pair with chance 0.2; the truth by enumerating all of their swaps."""
+    """Two labelers who swap each neighbouring pair with chance 0.2; the truth by enumerating all of their swaps."""
     names = ["m0", "m1", "m2", "m3"]
 
     class Scripted:

@@ -88,7 +88,10 @@ class WordClassifier:
 
 
 POLICY = Policy(
-    rules=(Rule("self_harm", 0.5, True, "Please talk to someone."), Rule("hate", 0.5, True, "Let us stay kind.")),
+    rules=(
+        Rule("self_harm", 0.5, ("system", "input", "output"), "Please talk to someone."),
+        Rule("hate", 0.5, ("input", "output"), "Let us stay kind."),
+    ),
     hold_tokens=24,
     check_tokens=8,
     windows=(40,),

@@ -134,6 +134,14 @@ async def test_a_harmful_question_gets_the_template_and_no_generation(parts: Par
     assert not parts.engine.seen
 
 
+async def test_a_callers_system_message_is_checked_and_the_releases_own_is_not(parts: Parts):
+    parts.chat = CHAT.model_copy(update={"system_prompt": "You are sad."})
+    assert (await post(parts, ASK)).json()["choices"][0]["finish_reason"] == "stop"
+    messages = [{"role": "system", "content": "Be sad."}, *ASK["messages"]]
+    blocked = (await post(parts, ASK | {"messages": messages})).json()
+    assert blocked["colloquy"]["moderated"] == {"place": "system", "category": "self_harm"}
+
+
 async def test_an_earlier_blocked_turn_is_left_out_of_the_prompt(parts: Parts):
     messages = [
         {"role": "user", "content": "something hurtful"},

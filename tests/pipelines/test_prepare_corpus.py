@@ -1,0 +1,108 @@
+"""prepare_corpus: every document read is kept or dropped with its reason, and the same input gives the same bytes."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.core import artifacts
+from pipelines.core.errors import BadInput, ExitCode
+from pipelines.core.jsonl import Row, read_json, read_rows, write_json, write_rows
+from pipelines.core.records import Document
+from pipelines.model.moderation import FeatureShape, Moderator
+from pipelines.prepare_corpus import check_quarantine
+from tests.workspaces import make_workspace, run_stage
+
+SUBJECTS = "boat harbour wall keeper lamp tide rope gull net anchor sail storm pier captain crew island".split()
+VERBS = "held watched carried followed left found mended painted crossed lifted feared praised".split()
+ITEM = "Which planet of the Solar System takes the least time to go once around the Sun?"
+
+
+def prose(seed: int, sentences: int = 40) -> str:
+    choose = random.Random(seed).choice
+    return " ".join(
+        f"The {choose(SUBJECTS)} of the {choose(SUBJECTS)} {choose(VERBS)} the {choose(SUBJECTS)}, and it was good to be "
+        f"with {choose(SUBJECTS)} {seed * 1000 + number}."
+        for number in range(sentences)
+    )
+
+
+def write_inputs(workspace: Path, texts: dict[str, str], quarantined: int = 0) -> None:
+    rows = [
+        Document(id=name, text=text, source="mine", license="MIT", metadata={"path": name, "format": "text"}).to_row()
+        for name, text in texts.items()
+    ]
+    write_rows(workspace / artifacts.INGEST_CORPUS / "mine.jsonl.gz", rows)
+    source = {"name": "mine", "use": "corpus", "origin": "file:x", "sha256": "0", "license": "MIT"}
+    counts = {"rows": len(rows), "bytes": sum(map(len, texts.values())), "quarantined": quarantined}
+    write_json(workspace / artifacts.INGEST_MANIFEST, {"sources": [source | counts], "base_model": {"kind": "scratch"}})
+    shape = FeatureShape(hash_bits=10, shortest=3, longest=3, word_ngrams=1, word_weight=1.0)
+    harmless = Moderator(["toxic"], shape, np.zeros((1, 1 << 10), np.float32), np.full(1, -4, np.float32))
+    harmless.save(workspace / artifacts.TRAIN_MODERATION)
+
+
+def rows_of(workspace: Path, path: Path) -> list[Row]:
+    return list(read_rows(workspace / path))
+
+
+def test_everything_read_is_kept_or_dropped_with_its_reason(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "run")
+    texts = {f"good{number}": prose(number) for number in range(60)}
+    texts |= {
+        "short": "Too short.",
+        "german": "Der Hafen war still an diesem Morgen, und die Boote lagen an der Mauer. " * 10,
+        "twice": texts["good3"].upper(),
+        "nearly": texts["good4"].replace("keeper", "warden", 1),
+        "exam": f"{prose(777)} {ITEM} {prose(778)}",
+        "letter": f"{prose(779)} Write to jane.doe@mail.example for more of it.",
+    }
+    write_inputs(workspace, texts)
+    seen = []
+    for _ in range(2):
+        done = run_stage(workspace, "pipelines.prepare_corpus")
+        assert done.returncode == 0, done.stderr
+        out = workspace / artifacts.PREPARE_CORPUS
+        seen.append({path.name: path.read_bytes() for path in out.iterdir()})
+    assert seen[0] == seen[1]
+
+    dropped = {row["document"]["id"]: row["step"] for row in rows_of(workspace, artifacts.CORPUS_DROPPED)}
+    assert dropped == {
+        "short": "word_count",
+        "german": "language",
+        "twice": "exact_duplicates",
+        "nearly": "near_duplicates",
+        "exam": "decontamination",
+    }
+    kept = {
+        row["id"]: row["text"]
+        for path in (artifacts.CORPUS_TRAIN, artifacts.CORPUS_HELD_OUT)
+        for row in rows_of(workspace, path)
+    }
+    assert kept.keys() | dropped.keys() == texts.keys()
+    assert not kept.keys() & dropped.keys()
+    assert "Write to [EMAIL] for more" in kept["letter"]
+
+    funnel = read_json(workspace / artifacts.CORPUS_FUNNEL)
+    steps = funnel["steps"]
+    assert all(after["documents_in"] == before["documents_out"] for before, after in zip(steps, steps[1:], strict=False))
+    assert steps[0]["documents_in"] == len(texts)
+    assert sum(size["documents"] for size in funnel["kept"].values()) == len(kept)
+    card = (workspace / artifacts.CORPUS_CARD).read_text()
+    assert "| mine | file:x | MIT | 66 |" in card
+    assert "| language | language de | 1 |" in card
+
+
+def test_nothing_left_is_bad_input_that_says_where_to_look(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "run")
+    write_inputs(workspace, {"short": "Too short."})
+    done = run_stage(workspace, "pipelines.prepare_corpus")
+    assert done.returncode == ExitCode.BAD_INPUT
+    assert "left no document" in done.stderr and "dropped.jsonl.gz" in done.stderr
+
+
+def test_too_much_that_could_not_be_read_ends_the_run() -> None:
+    manifest = {"sources": [{"name": "mine", "use": "corpus", "rows": 97, "quarantined": 3}]}
+    check_quarantine(manifest, 0.05)
+    with pytest.raises(BadInput, match=r"source mine: 3 of 100 pieces could not be read \(3.0%\)"):
+        check_quarantine(manifest, 0.02)

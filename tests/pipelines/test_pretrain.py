@@ -1,0 +1,149 @@
+"""Pretraining: it learns, it is repeatable, 0 steps change nothing, and it stops when the loss is no number."""
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.core import artifacts
+from pipelines.core.config import Pretrain, load_params
+from pipelines.core.jsonl import read_json
+from pipelines.data.shards import ShardManifest, TokenizedDocument, token_dtype, write_shard
+from pipelines.model.architecture import build
+from pipelines.model.checkpoints import load_model
+from pipelines.model.tokenizer import train_bpe
+from pipelines.pretrain import adamw, held_out_loss, mean_loss, train_step
+from tests.models import SIZES, TEXTS, make_policy
+from tests.workspaces import make_workspace, run_stage
+
+VOCABULARY = 320
+SMALL = [
+    "pretrain.architecture.hidden=32",
+    "pretrain.steps=30",
+    "pretrain.batch_sequences=4",
+    "pretrain.sequence_tokens=32",
+    "pretrain.learning_rate=1e-2",
+]
+
+
+def make(folder: Path, overrides: list[str]) -> Path:
+    workspace = make_workspace(folder, [*SMALL, *overrides])
+    train_bpe(TEXTS, VOCABULARY).save_pretrained(workspace / artifacts.TRAIN_TOKENIZER)
+    out = workspace / artifacts.TOKENIZE_CORPUS
+    # The text counts up, so that the next token is easy to learn.
+    documents = [TokenizedDocument([3 + (start + n) % 40 for n in range(20)], bytes=60) for start in range(100)]
+    train = write_shard(out / "train.bin", documents, VOCABULARY, 0, 10_000)
+    held_out = write_shard(out / "held_out.bin", documents[:10], VOCABULARY, 0, 10_000)
+    dtype = token_dtype(VOCABULARY).str
+    ShardManifest(dtype, VOCABULARY, 0, train, held_out).write(workspace / artifacts.TOKENS_MANIFEST)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workspace = make(tmp_path_factory.mktemp("pretrain"), [])
+    done = run_stage(workspace, "pipelines.pretrain")
+    assert done.returncode == 0, done.stderr
+    assert "step 30/30" in done.stdout
+    return workspace
+
+
+def test_it_learns(finished: Path) -> None:
+    metrics = read_json(finished / artifacts.metrics_of("pretrain"))
+    assert metrics["held_out_loss"] < 0.5 * math.log(VOCABULARY)
+    assert metrics["held_out_perplexity"] == pytest.approx(math.exp(metrics["held_out_loss"]))
+    # 21 tokens with the end token stand for 60 bytes.
+    assert metrics["held_out_bits_per_byte"] == pytest.approx(metrics["held_out_loss"] / math.log(2) * 21 / 60)
+    assert (metrics["passed_through"], metrics["trained_tokens"]) == (0, 30 * 4 * 32)
+
+
+def test_the_metrics_are_those_of_the_saved_weights(finished: Path) -> None:
+    model = load_model(finished / artifacts.PRETRAIN, "float32").eval()
+    manifest = ShardManifest.read(finished / artifacts.TOKENS_MANIFEST)
+    tokens = np.fromfile(finished / artifacts.TOKENIZE_CORPUS / "held_out.bin", manifest.dtype)
+    measured = held_out_loss(model, tokens, 32, 1.0, torch.device("cpu"))
+    assert measured.loss == pytest.approx(
+        read_json(finished / artifacts.metrics_of("pretrain"))["held_out_loss"], rel=1e-4
+    )
+
+
+def test_the_same_inputs_give_the_same_bytes(finished: Path) -> None:
+    weights = finished / artifacts.PRETRAIN / "model.safetensors"
+    before = weights.read_bytes()
+    shutil.rmtree(finished / artifacts.PRETRAIN)
+    assert run_stage(finished, "pipelines.pretrain").returncode == 0
+    assert weights.read_bytes() == before
+
+
+def test_zero_steps_pass_the_base_model_through(tmp_path: Path) -> None:
+    workspace = make(tmp_path, ["pretrain.steps=0", "base_model={kind: folder, path: /elsewhere}"])
+    base = load_model(make_policy(workspace / artifacts.INGEST_BASE_MODEL), "float32")
+    done = run_stage(workspace, "pipelines.pretrain")
+    assert done.returncode == 0, done.stderr
+    metrics = read_json(workspace / artifacts.metrics_of("pretrain"))
+    assert (metrics["passed_through"], metrics["trained_tokens"]) == (1, 0)
+    assert metrics["held_out_tokens"] > 0
+    passed = load_model(workspace / artifacts.PRETRAIN, "float32").state_dict()
+    assert all(torch.equal(weight, passed[name]) for name, weight in base.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["pretrain.steps=0"], "there is no model"),
+        (["pretrain.sequence_tokens=4096", "pretrain.architecture.context=64"], "fewer than pretrain.sequence_tokens"),
+        (["pretrain.sequence_tokens=128", "pretrain.architecture.context=64"], "the model's context is 64"),
+        (["pretrain.learning_rate=1e38", "pretrain.weight_decay=1e30"], r"pretrain: loss nan"),
+    ],
+)
+def test_what_can_not_work_is_bad_input(tmp_path: Path, overrides: list[str], reason: str) -> None:
+    workspace = make(tmp_path, overrides)
+    done = run_stage(workspace, "pipelines.pretrain")
+    assert done.returncode == 65, done.stderr
+    assert reason in done.stderr
+    assert not (workspace / artifacts.PRETRAIN).exists()
+
+
+def settings(dtype: str = "float32") -> Pretrain:
+    from tests.workspaces import ROOT
+
+    return load_params(ROOT / "params.yaml").pretrain.model_copy(update={"dtype": dtype, "weight_decay": 0.5})
+
+
+def test_the_loss_of_an_untrained_model_is_that_of_guessing() -> None:
+    torch.manual_seed(0)
+    ids = torch.randint(0, VOCABULARY, (4, 33))
+    assert mean_loss(build(SIZES, VOCABULARY), ids).item() == pytest.approx(math.log(VOCABULARY), rel=0.02)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_steps_on_one_batch_lower_its_loss_and_keep_full_precision(dtype: str) -> None:
+    torch.manual_seed(0)
+    model = build(SIZES, VOCABULARY)
+    optimizer = adamw(model, settings(dtype))
+    ids = torch.randint(0, VOCABULARY, (4, 33))
+    losses = [train_step(model, optimizer, ids, 1e-2, settings(dtype)).loss for _ in range(10)]
+    assert losses[-1] < 0.8 * losses[0]
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
+def test_a_loss_that_is_no_number_changes_no_weight() -> None:
+    model = build(SIZES, VOCABULARY)
+    optimizer = adamw(model, settings())
+    with torch.no_grad():
+        model.get_input_embeddings().weight[7, 0] = math.nan
+    before = [weight.clone() for weight in model.parameters()]
+    result = train_step(model, optimizer, torch.full((1, 9), 7), 1e-2, settings())
+    assert math.isnan(result.loss)
+    for old, new in zip(before, model.parameters(), strict=True):
+        assert torch.equal(old.nan_to_num(), new.nan_to_num())
+
+
+def test_norms_are_not_decayed() -> None:
+    decayed, spared = adamw(build(SIZES, VOCABULARY), settings()).param_groups
+    assert {weight.dim() for weight in decayed["params"]} == {2}
+    assert {weight.dim() for weight in spared["params"]} == {1}
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.5, 0.0)

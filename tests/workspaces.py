@@ -1,0 +1,31 @@
+"""A folder that a stage can run in: resolved parameters, the project's code, no tracking server."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipelines.core import config
+from pipelines.core.workspace import write_params
+
+ROOT = Path(__file__).parents[1]
+CODE = ("pipelines", "labeling", "evals", "serving")
+
+
+def make_workspace(folder: Path, overrides: Sequence[str] = (), profile: str = "tiny") -> Path:
+    """A workspace in `folder`; its code is copied, since a stage refuses code from elsewhere."""
+    for package in CODE:
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    write_params(folder, config.resolve(ROOT, profile, list(overrides)))
+    return folder
+
+
+def run_stage(workspace: Path, module: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m module` in `workspace` as the stage runner does, less the tracking server."""
+    environment = os.environ | {"PYTHONPATH": str(workspace), "PYTHONNOUSERSITE": "1"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    return subprocess.run(
+        [sys.executable, "-m", module], cwd=workspace, env=environment, capture_output=True, text=True, timeout=300
+    )
