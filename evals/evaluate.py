@@ -39,11 +39,11 @@ from pipelines.core.records import Preference
 from pipelines.core.stage import Stage, open_stage
 from pipelines.model.engine import TransformersEngine
 from pipelines.model.moderation import Moderator
+from pipelines.model.rendering import render_answer
 from pipelines.model.rewards import RewardScorer
 
 INTERVAL_ALPHA = 0.05  # two-sided, of the intervals shown
 SAFETY_DATA = Path("evals/datasets/safety.jsonl")
-END_OF_TURN = "<|im_end|>"  # of the chat template
 REWARD_METRICS = ("reward", "standardized")
 # How much of the corpus is looked through again; prepare_corpus has looked through all of it.
 CONTAMINATION_CHARACTERS = 4_000_000
@@ -151,17 +151,9 @@ def run_tasks(engine: TransformersEngine, tasks: Sequence[Task], watch: Stopwatc
     return results
 
 
-def rewards(
-    answers: Sequence[tuple[list[dict[str, str]], judging.Answer]], scorer: RewardScorer
-) -> NDArray[np.float64]:
-    """The reward model's score of each (chat, answer), without the system prompt, as it was trained."""
-    tokenizer = scorer.tokenizer
-    sequences = []
-    for chat, answer in answers:
-        text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        ending = END_OF_TURN if answer.stopped else ""
-        sequences.append(tokenizer(f"{text}{answer.text}{ending}", add_special_tokens=False)["input_ids"])
-    return np.array(scorer.score(sequences))
+def rewards(answers: Sequence[tuple[list[dict[str, str]], str]], scorer: RewardScorer) -> NDArray[np.float64]:
+    """The reward model's score of each (chat, answer), rendered as in its training: without the system prompt."""
+    return np.array(scorer.score([render_answer(scorer.tokenizer, chat, answer) for chat, answer in answers]))
 
 
 def add_rewards(found: dict[str, Results], params: Params) -> None:
@@ -173,11 +165,11 @@ def add_rewards(found: dict[str, Results], params: Params) -> None:
     scorer = RewardScorer.load(artifacts.REWARD_MODEL, params.evaluate.dtype)
     chats = {row["id"]: row["messages"] for row in read_rows(artifacts.PROMPTS_HELD_OUT)}
     raw = {
-        side: rewards([(chats[answer.id], said(answer)) for answer in results["chat_quality"]], scorer)
+        side: rewards([(chats[answer.id], answer.response) for answer in results["chat_quality"]], scorer)
         for side, results in found.items()
     }
     labelled = [
-        (preference.prompt.chat, judging.Answer(text))
+        (preference.prompt.chat, text)
         for preference in held_out_preferences(params.evaluate.judge_label_pairs)
         for text in (preference.chosen, preference.rejected)
     ]
@@ -241,8 +233,8 @@ def judge_answers(found: dict[str, Results], params: Params, out: Path) -> dict[
     """The judge's report, with its agreement with the labels, and the control's beside it."""
     pairs = answer_pairs(found)
     with opened_judge(params) as judge:
-        judgements = judging.compare(judge, pairs)
         labelled = judging.compare(judge, label_pairs(params.evaluate.judge_label_pairs))
+        judgements = judging.compare(judge, pairs)
         report = judging.report(judge, judgements, INTERVAL_ALPHA, params.seed)
     report["agreement_with_labels"] = judging.agreement_with_labels(labelled, INTERVAL_ALPHA, params.seed)
     control = judging.RuleJudge()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evals.metrics import Score, estimate
 from pipelines.core.jsonl import Row
@@ -67,6 +68,11 @@ class Judge(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def facts(self) -> dict[str, float]:
+        """Figures about the judging itself: tokens used, bias taken out."""
+        ...
+
     def vote(self, questions: Sequence[Question]) -> list[Vote]: ...
 
 
@@ -79,22 +85,35 @@ def question_text(question: Question) -> str:
 
 
 class LocalJudge:
-    """A causal model that votes for the letter it finds likelier as the next token."""
+    """A causal model that votes by how likely it finds each letter as the next token.
+
+    Small models favour one letter whatever the answers are. The median of the log-odds over all questions, which come
+    in both orders, is taken out first (batch calibration, Zhou et al. 2023) and reported as `first_bias_nats`.
+    """
 
     def __init__(self, name: str, engine: Any, batch_size: int) -> None:
         self.name = name
+        self.facts: dict[str, float] = {}
         self._engine = engine
         self._batch_size = batch_size
 
     def vote(self, questions: Sequence[Question]) -> list[Vote]:
         from evals.likelihood import next_token_logprobs
 
+        if not questions:
+            return []
         tokenizer, model = self._engine.tokenizer, self._engine.model
         letters = [tokenizer(letter, add_special_tokens=False)["input_ids"][0] for letter in "AB"]
         prompts = [self._engine.render([{"role": "user", "content": question_text(q)}]) for q in questions]
         prompts = [prompt[-model.config.max_position_embeddings :] for prompt in prompts]
         found = next_token_logprobs(model, prompts, letters, self._batch_size)
-        return [Vote("tie" if a == b else "first" if a > b else "second") for a, b in found.tolist()]
+        return self.vote_by_odds(found[:, 0] - found[:, 1])
+
+    def vote_by_odds(self, log_odds: NDArray[np.float64]) -> list[Vote]:
+        """Votes from the log-odds of A against B, one for each question."""
+        bias = float(np.median(log_odds))
+        self.facts = {"first_bias_nats": round(bias, 4)}
+        return [Vote("tie" if odds == bias else "first" if odds > bias else "second") for odds in log_odds.tolist()]
 
 
 def parse_letter(reply: str) -> Vote:
@@ -112,7 +131,7 @@ class EndpointJudge:
         from openai import OpenAI
 
         self.name = model
-        self.tokens: Counter[str] = Counter()
+        self.facts: dict[str, float] = {"prompt_tokens": 0, "completion_tokens": 0}
         self._client = OpenAI(
             base_url=base_url, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=4, timeout=60
         )
@@ -133,7 +152,8 @@ class EndpointJudge:
         except OpenAIError as error:
             return Vote(None, f"the judge did not answer: {type(error).__name__}")
         if reply.usage:
-            self.tokens.update(prompt=reply.usage.prompt_tokens, completion=reply.usage.completion_tokens)
+            self.facts["prompt_tokens"] += reply.usage.prompt_tokens
+            self.facts["completion_tokens"] += reply.usage.completion_tokens
         return parse_letter(reply.choices[0].message.content or "")
 
 
@@ -141,6 +161,9 @@ class RuleJudge:
     """The control: the rule that simulated labelers follow, without their noise. It reads only the surface."""
 
     name = "simulated labelers' rule without noise"
+
+    def __init__(self) -> None:
+        self.facts: dict[str, float] = {}
 
     def vote(self, questions: Sequence[Question]) -> list[Vote]:
         votes = []
@@ -240,7 +263,7 @@ def report(judge: Judge, judgements: Sequence[Judgement], alpha: float, seed: in
         "first_share": interval([float(choice == "first") for choice in votes if choice in ("first", "second")]),
         "longer_share": interval(longer),
         "by_category": {name: dict(sorted(found.items())) for name, found in sorted(categories.items())},
-        "tokens": dict(getattr(judge, "tokens", {})),
+        "facts": judge.facts,
     }
 
 

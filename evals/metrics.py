@@ -69,7 +69,8 @@ def wilson(mean: float, n: int, z: float) -> tuple[float, float]:
     """Wilson's score interval for a proportion `mean` of `n` (Wilson 1927); z is 1.96 for two-sided 95 %."""
     centre = (mean + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(mean * (1 - mean) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low = 0.0 if mean == 0 else max(0.0, centre - half)  # exact, where rounding would leave 1e-17
+    return low, 1.0 if mean == 1 else min(1.0, centre + half)
 
 
 def weighted_mean(values: Floats, weights: Floats) -> float:

@@ -32,13 +32,14 @@ class Batch:
 
     id: str
     guideline_version: str
+    label_config_sha: str
     labelers: str  # simulated or human
 
     @classmethod
     def read(cls, labelers: str) -> Self:
         """The batch that `sample_completions` wrote."""
         manifest = read_json(artifacts.LABEL_BATCH_MANIFEST)
-        return cls(manifest["batch_id"], str(manifest["guideline_version"]), labelers)
+        return cls(manifest["batch_id"], str(manifest["guideline_version"]), manifest["label_config_sha"], labelers)
 
     @property
     def title(self) -> str:
@@ -54,11 +55,18 @@ def instructions(guidelines: str) -> str:
 
 
 def settings_of(batch: Batch) -> dict[str, Any]:
-    """The fields of the project of `batch`."""
+    """The fields of the project of `batch`.
+
+    Raises:
+        BadInput: the page is not the one that the batch was made for.
+    """
+    page = LABEL_CONFIG.read_bytes()
+    if hashlib.sha256(page).hexdigest() != batch.label_config_sha:
+        raise BadInput(f"batch {batch.id} was made for another {LABEL_CONFIG}; run sample_completions again")
     return {
         "title": batch.title,
         "description": f"batch {batch.id}, guidelines {batch.guideline_version}, {batch.labelers} labelers",
-        "label_config": LABEL_CONFIG.read_text(encoding="utf-8"),
+        "label_config": page.decode(),
         "expert_instruction": instructions(GUIDELINES.read_text(encoding="utf-8")),
         "show_instruction": True,
         "show_skip_button": False,  # "I cannot judge this" says why
@@ -80,8 +88,9 @@ def find(client: LabelStudio, batch: Batch) -> Project | None:
 
 def ensure(client: LabelStudio, batch: Batch) -> Project:
     """The project of `batch`, made or brought up to date."""
+    settings = settings_of(batch)
     found = find(client, batch)
-    return client.update_project(found, settings_of(batch)) if found else client.create_project(settings_of(batch))
+    return client.update_project(found, settings) if found else client.create_project(settings)
 
 
 def shown_order(task: LabelTask) -> list[str]:

@@ -94,9 +94,9 @@ def main() -> None:
     with open_stage("push_tasks") as stage, LabelStudio.from_environment() as client:
         labeling = stage.params.labeling
         batch = Batch.read(labeling.labelers)
-        tasks = [LabelTask.from_row(row) for row in read_rows(artifacts.LABEL_BATCH)]
-        ids = [task.id for task in tasks]
-        assignments = plan(ids, labeling.overlap_share, labeling.overlap_labelers, known_labelers(labeling))
+        by_id = {row["id"]: LabelTask.from_row(row) for row in read_rows(artifacts.LABEL_BATCH)}
+        tasks = list(by_id.values())
+        assignments = plan(list(by_id), labeling.overlap_share, labeling.overlap_labelers, known_labelers(labeling))
         with only_one():
             project = push(client, batch, tasks, assignments)
         write_json(artifacts.PUSHED, receipt(client, project, batch, assignments))

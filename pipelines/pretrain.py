@@ -22,7 +22,7 @@ from pipelines.core.errors import BadInput
 from pipelines.core.stage import Stage, open_stage
 from pipelines.data.shards import ShardManifest, Tokens, batch_windows, open_shard, window, window_count
 from pipelines.model import architecture
-from pipelines.model.checkpoints import DTYPES, find_base_model, fit_to_tokenizer, load_base_model, save_model
+from pipelines.model.checkpoints import cast_weights, find_base_model, fit_to_tokenizer, load_base_model, save_model
 from pipelines.training.schedules import cosine
 from pipelines.training.seeding import seed_everything
 
@@ -196,7 +196,7 @@ def main() -> None:
             metrics["train_loss"] = train(stage, model, tokens, held_out, bytes_per_token)
         else:
             print("pretrain: 0 steps, the base model passes through")
-        model.to(DTYPES[params.dtype])  # type: ignore[arg-type]
+        cast_weights(model, params.dtype)
         model.eval()
         measured = held_out_loss(model, held_out, params.sequence_tokens, bytes_per_token, model.device)
         print(f"pretrain: held-out perplexity {measured.metrics['held_out_perplexity']:.2f}")

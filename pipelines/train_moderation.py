@@ -29,7 +29,10 @@ MAX_CHARACTERS = 1000  # of a training text; what is offensive in a comment show
 WORD_NGRAMS = 2
 WORD_WEIGHT = 4.0
 EXAMPLE_WEIGHT = 4.0  # of a project example, in comments of a source
-POSITIVE_TO_NEGATIVE = 1.3  # total weights, so that 0.8 means the same whether a category has 30 or 6,000 positives
+# Total weight of the positives over that of the negatives, so that 0.8 means the same whether a category has 40
+# positives or 6,000; a category that only our few examples show errs towards catching.
+SOURCED_RATIO = 0.5
+EXAMPLES_ONLY_RATIO = 1.3
 WEAK_NEGATIVES = 1000  # inoffensive comments that stand for everyday text in categories that no source labels
 FOLDS = 3
 MAX_ITERATIONS = 60
@@ -88,10 +91,10 @@ def feature_matrix(texts: Iterable[str], shape: FeatureShape) -> csr_matrix:
     return csr_matrix((values, indices, ends), shape=(len(rows), 1 << shape.hash_bits))
 
 
-def sample_weights(positive: Flags, complete: Flags) -> Floats:
-    """Weights of the texts of one category, sum 1: project examples count more, positives outweigh negatives."""
+def sample_weights(positive: Flags, complete: Flags, ratio: float) -> Floats:
+    """Weights of the texts of one category, sum 1: project examples count more, positives `ratio` times negatives."""
     weights = np.where(complete, EXAMPLE_WEIGHT, 1.0)
-    weights[positive] *= POSITIVE_TO_NEGATIVE * weights[~positive].sum() / weights[positive].sum()
+    weights[positive] *= ratio * weights[~positive].sum() / weights[positive].sum()
     return (weights / weights.sum()).astype(np.float32)
 
 
@@ -142,16 +145,18 @@ def train_category(
     known = complete | np.array([category in example.labels for example in examples])
     weak = np.flatnonzero(~known & ~held_out & ~np.array([any(example.labels.values()) for example in examples]))
     known[weak[:WEAK_NEGATIVES]] = True
+    unseen = known & held_out
+    sourced = bool(positive[unseen].any())
+    ratio = SOURCED_RATIO if sourced else EXAMPLES_ONLY_RATIO
 
     def train(rows: Flags) -> Classifier:
-        return fit(features[rows], positive[rows], sample_weights(positive[rows], complete[rows]), l2)
+        return fit(features[rows], positive[rows], sample_weights(positive[rows], complete[rows], ratio), l2)
 
     def score(classifier: Classifier, rows: Flags) -> Floats:
         return features[rows] @ classifier.weights + np.float32(classifier.bias)
 
     classifier = train(known & ~held_out)
-    unseen = known & held_out
-    if positive[unseen].any():
+    if sourced:
         scores = score(classifier, unseen)
     else:
         unseen = complete

@@ -99,7 +99,10 @@ def browser() -> str | None:
 
 
 def through_page(chat_url: str, chat: Chat, executable: str, screenshot: Path) -> str:
-    """Type the question into the chat page, wait for the whole answer, and take a picture; returns the answer."""
+    """Type the question into the chat page, wait for the whole answer, and take a picture; returns the answer.
+
+    After a reload the answer must still be there.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -114,6 +117,11 @@ def through_page(chat_url: str, chat: Chat, executable: str, screenshot: Path) -
             answer = page.locator(".message.assistant .content").inner_text()
             screenshot.parent.mkdir(parents=True, exist_ok=True)
             page.screenshot(path=str(screenshot))
+            page.reload()
+            page.locator(".message.assistant .tools").wait_for()
+            page.locator("#conversations .open").first.wait_for()
+            kept = page.locator(".message.assistant .content").inner_text()
+            require(kept == answer, f"chat page: after a reload {answer!r} became {kept!r}")
             return answer
         finally:
             chromium.close()

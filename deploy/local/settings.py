@@ -25,6 +25,10 @@ DEFAULT_PORTS = {
 }
 
 
+# Services whose address may be given instead: then the stack starts none of its own.
+ADDRESSES = {"MONGODB": "MONGODB_URL", "REDIS": "REDIS_URL"}
+
+
 class SettingError(Exception):
     """A setting that can't work; the message names it."""
 
@@ -87,6 +91,11 @@ def load() -> Settings:
     if len(set(ports.values())) < len(ports):
         raise SettingError(f"two services have one port: {ports}; set COLLOQUY_<SERVICE>_PORT")
     return Settings(home, envs, ports)
+
+
+def given_address(service: str) -> str | None:
+    """The address of a server outside the stack that serves instead of `service`, if one is given."""
+    return os.environ.get(ADDRESSES.get(service, "")) or None
 
 
 def port_taken(port: int) -> bool:

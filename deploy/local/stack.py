@@ -12,35 +12,46 @@ from collections.abc import Sequence
 
 from deploy.local import settings as local
 from deploy.local import supervisor
+from deploy.local.environments import ENVIRONMENTS
+from deploy.local.services import clean_environment
 from deploy.local.settings import ADMIN, ADMIN_EMAIL, ROOT, Secrets, SettingError, Settings
 
 START_TIMEOUT_S = 240.0
-STOP_TIMEOUT_S = 40.0
+STOP_TIMEOUT_S = 60.0
 PAGES = {"airflow-api-server": "AIRFLOW", "mlflow": "MLFLOW", "label-studio": "LABEL_STUDIO", "chat": "CHAT"}
 TITLES = {"AIRFLOW": "Airflow", "MLFLOW": "MLflow", "LABEL_STUDIO": "Label Studio", "CHAT": "Chat"}
 
 
 def _start_supervisor(settings: Settings) -> None:
     supervisor.end_leftovers(settings)
-    needed = [name for name in settings.ports if f"{name}_URL" not in os.environ or name not in ("MONGODB", "REDIS")]
-    local.require_free_ports(settings, needed)
+    local.require_free_ports(settings, [name for name in settings.ports if not local.given_address(name)])
     settings.logs.mkdir(parents=True, exist_ok=True)
+    supervisor.state_file(settings).unlink(missing_ok=True)
     with (settings.logs / "supervisor.log").open("ab") as log:
-        subprocess.Popen(
+        started = subprocess.Popen(
             [str(settings.python("project")), "-m", "deploy.local.supervisor"],
             cwd=ROOT,
+            env=clean_environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    while not supervisor.read_state(settings):
+        if started.poll() is not None:
+            raise SettingError(f"the supervisor ended at once; {settings.logs / 'supervisor.log'} says why")
+        time.sleep(0.05)
 
 
 def start(settings: Settings) -> Secrets:
-    """Start the supervisor unless it lives; returns at once."""
+    """Start the supervisor, or let the one that lives try at once what failed; does not wait for the services."""
+    for environment in ENVIRONMENTS:
+        if not settings.python(environment).exists():
+            raise SettingError(f"there is no environment {environment} in {settings.envs}; make setup creates it")
     keys = local.load_secrets(settings)
-    if not supervisor.is_running(settings):
-        supervisor.state_file(settings).unlink(missing_ok=True)
+    if supervisor.is_running(settings):
+        os.kill(supervisor.read_state(settings)["supervisor"]["pid"], signal.SIGHUP)
+    else:
         _start_supervisor(settings)
     return keys
 
@@ -51,37 +62,41 @@ def wait_until_healthy(settings: Settings, names: Sequence[str] | None = None) -
     Raises:
         SettingError: one failed or did not get healthy in time; its log is named.
     """
-    deadline = time.monotonic() + START_TIMEOUT_S
+    started = time.monotonic()
     reported: set[str] = set()
     while True:
         services = supervisor.read_state(settings).get("services", {})
-        wanted = [name for name in services if (name in names if names else services[name]["status"] != "waiting")]
-        for name in wanted:
-            status = services[name]["status"]
-            if status.startswith("failed"):
-                raise SettingError(f"{name} {status}; its log is {services[name]['log']}")
-            if status == "healthy" and name not in reported:
+        wanted = set(names) if names else {name for name in services if services[name]["status"] != "waiting"}
+        for name in sorted(wanted & set(services) - reported):
+            entry = services[name]
+            if entry["status"] == "failed":
+                raise SettingError(f"{name} failed: {entry['problem']}")
+            if entry["status"] == "healthy":
                 reported.add(name)
-                print(f"  {name} is healthy", flush=True)
-        if services and wanted and set(wanted) <= reported and (not names or set(names) <= reported):
+                print(f"  {name:<22} is healthy, {time.monotonic() - started:.0f} s", flush=True)
+        if wanted and wanted <= reported:
             return
-        if time.monotonic() > deadline:
-            slow = {name: services[name]["log"] for name in wanted if name not in reported}
-            raise SettingError(f"not healthy after {START_TIMEOUT_S:.0f} s: {slow or 'the supervisor'}; see the logs")
+        if not supervisor.is_running(settings):
+            raise SettingError(f"the supervisor ended; {settings.logs / 'supervisor.log'} says why")
+        if time.monotonic() - started > START_TIMEOUT_S:
+            slow = "; ".join(f"{name} (log {services[name]['log']})" for name in sorted(wanted - reported))
+            raise SettingError(f"not healthy after {START_TIMEOUT_S:.0f} s: {slow}")
         time.sleep(0.2)
 
 
-def stop(settings: Settings) -> None:
-    """End the supervisor with all that it started; also what a killed supervisor left."""
-    state = supervisor.read_state(settings)
-    if supervisor.is_running(settings):
-        os.kill(state["supervisor"]["pid"], signal.SIGTERM)
+def stop(settings: Settings) -> bool:
+    """End the supervisor with all that it started, and what a killed supervisor left; returns whether one ran."""
+    running = supervisor.is_running(settings)
+    if running:
+        pid = supervisor.read_state(settings)["supervisor"]["pid"]
+        os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while supervisor.is_running(settings):
             if time.monotonic() > deadline:
-                os.kill(state["supervisor"]["pid"], signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
             time.sleep(0.1)
     supervisor.end_leftovers(settings)
+    return running
 
 
 def print_addresses(settings: Settings) -> None:
@@ -107,7 +122,7 @@ def print_status(settings: Settings) -> bool:
     for name, entry in services.items():
         port = PAGES.get(name)
         address = settings.url(port) if port else ""
-        print(f"  {name:<22}{entry['status']:<12}restarts {entry['restarts']:<4}{address}")
+        print(f"  {name:<22}{entry['status']:<12}restarts {entry['restarts']:<4}{address}{entry['problem']}")
     print(f"logs {settings.logs}, passwords {settings.secrets_file}")
     return running and all(entry["status"] in ("healthy", "waiting") for entry in services.values())
 
@@ -117,15 +132,13 @@ def main() -> None:
         settings = local.load()
         action = sys.argv[1] if len(sys.argv) == 2 else ""
         if action == "up":
-            if supervisor.is_running(settings):
-                print("the stack is up already")
+            print("the stack is up already" if supervisor.is_running(settings) else "starting the stack", flush=True)
             keys = start(settings)
             wait_until_healthy(settings)
             print_addresses(settings)
             print_passwords(settings, keys)
         elif action == "down":
-            stop(settings)
-            print("the stack is down")
+            print("the stack is down" if stop(settings) else "the stack was down already")
         elif action == "status":
             sys.exit(0 if print_status(settings) else 1)
         else:

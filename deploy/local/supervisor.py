@@ -1,7 +1,8 @@
 """Keeps the services of the local stack running: starts, watches, restarts, stops. Standard library only.
 
 One thread a service. The supervisor holds a file lock as long as it lives, so that others see whether it does; what it
-started is in `state.json`, so that a supervisor that was killed can be cleaned up after.
+started is in `state.json`, so that a supervisor that was killed can be cleaned up after. SIGHUP tries at once what
+failed or waits for its next try; SIGTERM ends everything.
 """
 
 import fcntl
@@ -11,54 +12,26 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
+from deploy.local import processes
 from deploy.local import settings as local
-from deploy.local.services import Service, all_services
+from deploy.local.airflow_api import AirflowError
+from deploy.local.services import Service, all_services, clean_environment
 from deploy.local.settings import ROOT, SettingError, Settings
 
 RESTART_DELAYS_S = (0.2, 1.0, 3.0, 10.0, 30.0)
 STEADY_S = 30.0  # a service that ran this long starts again at once
-STOP_GRACE_S = 8.0
+CRASH_GRACE_S = 2.0  # for what a crashed service left of its group
 LOOK_S = 0.25
-
-
-def started_at(pid: int) -> int | None:
-    """Start time of a live process in clock ticks since boot; None when there is none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] == "Z" else int(fields[19])
-
-
-def group_alive(group: int) -> bool:
-    """Whether process group `group` has a live member."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(fields[2]) == group and fields[0] != "Z":
-                return True
-    return False
-
-
-def end_group(group: int, grace_s: float = STOP_GRACE_S) -> None:
-    """SIGTERM to the whole group, SIGKILL to what is left after the grace."""
-    for sign, patience in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
-        try:
-            os.killpg(group, sign)
-        except ProcessLookupError:
-            return
-        deadline = time.monotonic() + patience
-        while group_alive(group) and time.monotonic() < deadline:
-            time.sleep(0.05)
+LOCK_TRIES = 20  # others hold the lock for a moment, to see whether a supervisor lives
 
 
 def state_file(settings: Settings) -> Path:
+    """What the supervisor notes of itself and its services."""
     return settings.home / "stack" / "state.json"
 
 
@@ -94,37 +67,55 @@ def is_running(settings: Settings) -> bool:
 
 def end_leftovers(settings: Settings) -> None:
     """End what a killed supervisor left running."""
-    for entry in read_state(settings).get("services", {}).values():
-        pid = entry.get("pid")
-        if pid and started_at(pid) in (None, entry["started_at"]) and group_alive(pid):
-            end_group(pid)
+    state = read_state(settings)
+    groups: set[int] = set()
+    if state.get("supervisor", {}).get("boot") == processes.boot():
+        for entry in state["services"].values():
+            # A leader that is gone may have left its group, whose number nobody else can have been given.
+            if entry["pid"] and processes.started_at(entry["pid"]) in (None, entry["started_at"]):
+                groups.add(entry["pid"])
+    processes.end(lambda: processes.belonging(processes.mark(settings.home), groups), grace_s=8.0)
 
 
 class Keeper(threading.Thread):
-    """Keeps one service running until `stopping` is set."""
+    """Keeps one service running until it is told to stop."""
 
-    def __init__(self, service: Service, logs: Path, stopping: threading.Event) -> None:
+    def __init__(self, service: Service, settings: Settings) -> None:
         super().__init__(name=service.name, daemon=True)
         self.service = service
-        self.status = "waiting"
+        self.status = "starting"
+        self.problem = ""
         self.restarts = 0
+        self.healthy_after_s: float | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self.process_started_at: int | None = None
-        self._log = logs / f"{service.name}.log"
-        self._stopping = stopping
+        self._log = settings.logs / f"{service.name}.log"
+        self._mark = processes.mark(settings.home, service.name)
+        self._stopping = threading.Event()
+        self._nudged = threading.Event()
         self._trigger: bytes | None = None
-        self._was_healthy = False
+        self._settled = service.after is None
 
     def note(self) -> dict[str, Any]:
         """What `state.json` says of the service."""
-        alive = self.process is not None and self.process.poll() is None
         return {
             "status": self.status,
-            "pid": self.process.pid if self.process and alive else None,
+            "problem": self.problem,
+            "pid": self.process.pid if self.process else None,
             "started_at": self.process_started_at,
+            "healthy_after_s": self.healthy_after_s,
             "restarts": self.restarts,
             "log": str(self._log),
         }
+
+    def nudge(self) -> None:
+        """Try now what would be tried later."""
+        self._nudged.set()
+
+    def tell_to_stop(self) -> None:
+        """Let the thread end the service and itself."""
+        self._stopping.set()
+        self._nudged.set()
 
     def _read_trigger(self) -> bytes | None:
         try:
@@ -133,105 +124,147 @@ class Keeper(threading.Thread):
             return None
 
     def _start(self) -> None:
-        self._trigger = self._read_trigger()
+        environment = clean_environment() | self.service.environment | {processes.MARK: self._mark}
         with self._log.open("ab") as out:
             self.process = subprocess.Popen(
                 self.service.command,
                 cwd=ROOT,
-                env=os.environ | self.service.environment,
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.process_started_at = started_at(self.process.pid)
-        self.status = "starting"
+        self.process_started_at = processes.started_at(self.process.pid)
+        self.status, self.healthy_after_s = "starting", None
+
+    def _settle(self) -> bool:
+        """Do what is due once the service is healthy; a failure is tried again, the service keeps running."""
+        if not self._settled and self.service.after:
+            try:
+                self.service.after()
+            except (SettingError, AirflowError, OSError) as error:
+                self.problem = str(error)
+                return False
+            self._settled, self.problem = True, ""
+        return True
 
     def _watch(self) -> None:
         """Return when the process ended or must be restarted."""
         assert self.process is not None
+        began, began_wall = time.monotonic(), time.time()
         next_look = 0.0
         while not self._stopping.wait(LOOK_S):
             if self.process.poll() is not None or self._read_trigger() not in (None, self._trigger):
                 return
             if time.monotonic() < next_look:
                 continue
-            healthy = self.service.healthy()
-            if healthy and self.service.after and not self._was_healthy:
-                self.service.after()
-            self._was_healthy = self._was_healthy or healthy
-            self.status = "healthy" if healthy else "unhealthy" if self.status == "healthy" else self.status
-            next_look = time.monotonic() + (5.0 if healthy else 0.3)
+            healthy = self.service.healthy(began_wall) and self._settle()
+            if healthy and self.healthy_after_s is None:
+                self.healthy_after_s = round(time.monotonic() - began, 1)
+            self.status = "healthy" if healthy else "unhealthy" if self.healthy_after_s else "starting"
+            next_look = time.monotonic() + (5.0 if healthy else 2.0 if self.problem else 0.3)
 
-    def stop(self) -> None:
-        """End the service with its whole process group."""
+    def _end(self, grace_s: float) -> None:
         if self.process is not None:
-            end_group(self.process.pid)
-            self.process.poll()
+            group = self.process.pid
+            processes.end(lambda: processes.belonging(self._mark, [group]), grace_s)
+            self.process.wait()
+
+    def _keep(self) -> None:
+        """Run the service again and again.
+
+        Raises:
+            SettingError, OSError: it can't be prepared or started at all.
+        """
+        if self.service.before:
+            self.service.before()
+        failures = 0
+        while not self._stopping.is_set():
+            self._trigger = self._read_trigger()
+            if self._trigger is None:
+                self.status = "waiting"
+                self._stopping.wait(LOOK_S)
+                continue
+            began = time.monotonic()
+            self._start()
+            self._watch()
+            crashed = self.process is not None and self.process.poll() is not None
+            self._end(CRASH_GRACE_S if crashed else self.service.stop_grace_s)
+            if self._stopping.is_set():
+                return
+            failures = failures + 1 if crashed and time.monotonic() - began < STEADY_S else 0
+            self.restarts += 1
+            self.status = "restarting"
+            self._nudged.clear()
+            self._nudged.wait(RESTART_DELAYS_S[min(failures, len(RESTART_DELAYS_S) - 1)])
 
     def run(self) -> None:
-        failures = 0
-        try:
-            if self.service.before:
-                self.service.before()
-            while not self._stopping.is_set():
-                if self._read_trigger() is None:
-                    self._stopping.wait(LOOK_S)
-                    continue
-                began = time.monotonic()
-                self._start()
-                self._watch()
-                self.stop()
-                if self._stopping.is_set():
-                    break
-                failures = 0 if time.monotonic() - began > STEADY_S else failures + 1
-                self.restarts += 1
-                self.status = "restarting"
-                self._stopping.wait(RESTART_DELAYS_S[min(failures, len(RESTART_DELAYS_S) - 1)])
-        except (SettingError, OSError) as error:
-            self.stop()
-            self.status = f"failed: {error}"
-            return
+        while not self._stopping.is_set():
+            try:
+                self._keep()
+            except (SettingError, OSError) as error:
+                self.status, self.problem = "failed", str(error)
+                self._nudged.clear()
+                self._nudged.wait()
+                self.problem = ""
         self.status = "stopped"
 
 
-def supervise(settings: Settings, services: list[Service]) -> None:
-    """Run `services` until SIGTERM or SIGINT; returns when all of them have ended."""
-    held = lock(settings)
-    if held is None:
-        raise SettingError("the stack is up already; make status shows it")
+def _write_state(settings: Settings, state: dict[str, Any]) -> None:
+    partial = state_file(settings).with_suffix(".partial")
+    partial.write_text(json.dumps(state, indent=2))
+    partial.replace(state_file(settings))
+
+
+def _take_lock(settings: Settings) -> IO[str]:
+    for _ in range(LOCK_TRIES):
+        if (held := lock(settings)) is not None:
+            return held
+        time.sleep(0.1)
+    raise SettingError("the stack is up already; make status shows it")
+
+
+def supervise(settings: Settings, make_services: Callable[[], list[Service]]) -> None:
+    """Run the services until SIGTERM or SIGINT; returns when all that they started has ended."""
+    held = _take_lock(settings)
     end_leftovers(settings)
     for folder in (settings.logs, settings.home / "mlflow", settings.home / "stores", settings.home / "airflow"):
         folder.mkdir(parents=True, exist_ok=True)
+    keepers = [Keeper(service, settings) for service in make_services()]
     stopping = threading.Event()
+
+    def nudge(sign: int, frame: FrameType | None) -> None:
+        for keeper in keepers:
+            keeper.nudge()
+
+    signal.signal(signal.SIGHUP, nudge)
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda *_: stopping.set())
-    keepers = [Keeper(service, settings.logs, stopping) for service in services]
+    supervisor = {"pid": os.getpid(), "started_at": processes.started_at(os.getpid()), "boot": processes.boot()}
+
+    def state() -> dict[str, Any]:
+        return {"supervisor": supervisor, "services": {keeper.service.name: keeper.note() for keeper in keepers}}
+
     for keeper in keepers:
         keeper.start()
-
-    def write_state() -> None:
-        state = {
-            "supervisor": {"pid": os.getpid(), "started_at": started_at(os.getpid())},
-            "services": {keeper.service.name: keeper.note() for keeper in keepers},
-        }
-        partial = state_file(settings).with_suffix(".partial")
-        partial.write_text(json.dumps(state, indent=2))
-        partial.replace(state_file(settings))
-
+    written: dict[str, Any] = {}
     while not stopping.wait(LOOK_S):
-        write_state()
-    enders = [threading.Thread(target=keeper.stop) for keeper in keepers]
-    for thread in enders:
-        thread.start()
-    for thread in [*enders, *keepers]:
-        thread.join(timeout=STOP_GRACE_S + 10)
-    write_state()
+        if (now := state()) != written:
+            _write_state(settings, written := now)
+    for keeper in keepers:
+        keeper.tell_to_stop()
+    for keeper in keepers:
+        keeper.join(timeout=keeper.service.stop_grace_s + 5)
+    end_leftovers(settings)
+    _write_state(settings, {"supervisor": supervisor, "services": {}})
+    held.close()
 
 
 def main() -> None:
     settings = local.load()
-    supervise(settings, all_services(settings, local.load_secrets(settings)))
+    keys = local.load_secrets(settings)
+    supervise(settings, lambda: all_services(settings, keys))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Python where it needs more than a value of the record: `pii` (kinds of personal 
 
 import gc
 import os
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -18,6 +19,9 @@ from pipelines.data.pii import find_pii
 
 EXAMPLES = 5  # shown of the records that break a rule
 _EXCERPT = 80  # characters of an example's value
+_NOBODYS = re.compile(
+    r"@(?:[\w-]+\.)*(?:example(?:\.(?:com|net|org))?|test|invalid|localhost)$", re.IGNORECASE
+)  # RFC 2606
 
 
 class Rule(NamedTuple):
@@ -105,6 +109,12 @@ def corpus_table(
     return Table("corpus", rows, rules)
 
 
+def personal_data(text: str) -> str:
+    """The kinds of personal data in a written conversation; addresses reserved for examples and IPs are nobody's."""
+    findings = [finding for finding in find_pii(text) if finding.kind != "ip"]
+    return ", ".join(sorted({f.kind for f in findings if not _NOBODYS.search(text[f.start : f.end])}))
+
+
 def role_problem(conversation: Conversation, last_role: str) -> str:
     """What is wrong with the order of the turns: one system turn at most, first; then user and assistant in turn."""
     roles = [message.role for message in conversation.messages]
@@ -119,23 +129,27 @@ def role_problem(conversation: Conversation, last_role: str) -> str:
 
 def conversation_rows(conversations: Iterable[Conversation], split: str, last_role: str) -> list[Row]:
     """Conversations as rows of a table."""
-    return [
-        {
-            "id": conversation.id,
-            "split": split,
-            "category": conversation.category,
-            "license": conversation.license,
-            "text": "\n".join(f"{message.role}: {message.content}" for message in conversation.messages),
-            "role_problem": role_problem(conversation, last_role),
-            "empty_turns": sum(not message.content.strip() for message in conversation.messages),
-        }
-        for conversation in conversations
-    ]
+    rows = []
+    for conversation in conversations:
+        text = "\n".join(f"{message.role}: {message.content}" for message in conversation.messages)
+        rows.append(
+            {
+                "id": conversation.id,
+                "split": split,
+                "category": conversation.category,
+                "license": conversation.license,
+                "text": text,
+                "pii": personal_data(text),
+                "role_problem": role_problem(conversation, last_role),
+                "empty_turns": sum(not message.content.strip() for message in conversation.messages),
+            }
+        )
+    return rows
 
 
 def _conversation_rules(what: str, minimum: int, last_role: str, extra: Sequence[str] = ()) -> list[Rule]:
     return [
-        _columns(("id", "split", "category", "license", "text", "role_problem", "empty_turns", *extra)),
+        _columns(("id", "split", "category", "license", "text", "pii", "role_problem", "empty_turns", *extra)),
         at_least(minimum, what),
         each("id", "ids are unique, within and across splits", "be_unique"),
         each("text", "no text occurs twice, within or across splits", "be_unique"),
@@ -143,6 +157,7 @@ def _conversation_rules(what: str, minimum: int, last_role: str, extra: Sequence
         each("license", "every one has a license", "match_regex", regex=r"\S"),
         _none_left("role_problem", f"turns alternate and the last is by {last_role}"),
         each("empty_turns", "no turn is empty", "be_between", max_value=0),
+        _none_left("pii", "no personal data"),
     ]
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from safetensors.torch import save_model as save_weights
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.core.errors import BadInput
@@ -68,10 +69,19 @@ def load_base_model(base: BaseModel, dtype: str) -> PreTrainedModel:
         raise BadInput(f"the base model in {base.folder} can't be read as a language model: {error}") from error
     if packed:
         # The weights are plain numbers now, but transformers still takes the model for a quantized one.
-        model.hf_quantizer = None
+        model.hf_quantizer = None  # type: ignore[assignment]
         del model.config.quantization_config
-        model = model.to(DTYPES[dtype])
+        cast_weights(model, dtype)
     return model
+
+
+def cast_weights(model: PreTrainedModel, dtype: str) -> None:
+    """Round the weights to `dtype` in place and leave buffers as they are, as loading in `dtype` does.
+
+    `model.to(dtype)` would round the rotary frequencies too, and the model would answer differently once reloaded.
+    """
+    for weight in model.parameters():
+        weight.data = weight.data.to(DTYPES[dtype])
 
 
 def load_model(folder: Path, dtype: str) -> PreTrainedModel:
@@ -87,7 +97,9 @@ def load_model(folder: Path, dtype: str) -> PreTrainedModel:
 
 def fit_to_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Make room for tokens that were added, and let the model's settings name the tokenizer's special tokens."""
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    embeddings = model.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    if len(tokenizer) > embeddings.num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
     for settings in (model.config, model.generation_config):
         settings.bos_token_id = tokenizer.bos_token_id

@@ -59,7 +59,9 @@ def adopt(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
 
 def document_end(tokenizer: PreTrainedTokenizerBase) -> int:
     """The id of the token between two documents."""
-    return int(tokenizer.convert_tokens_to_ids(END_OF_TEXT))
+    token = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    assert isinstance(token, int)
+    return token
 
 
 def encode_documents(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -53,7 +54,7 @@ async def create_conversation(user: CurrentUser, product: TheProduct) -> dict[st
     """Start an empty conversation."""
     at = now()
     conversation = Conversation(new_id("conv"), user, UNTITLED, at, at, {})
-    await product.store.add_conversation(conversation)
+    await product.store.put_conversation(conversation)
     return _summary(conversation)
 
 
@@ -116,7 +117,7 @@ async def create_message(
         question = StoredMessage(new_id("msg"), conversation_id, user, position, "user", body.content, now(), 0, {})
         await product.store.add_message(question)
         title = conversation.title if earlier else title_of(body.content)
-        await product.store.touch_conversation(user, conversation_id, title, question.timestamp)
+        await product.store.put_conversation(replace(conversation, title=title, last_updated=question.timestamp))
     except BaseException:
         answer.cancel()
         raise

@@ -79,10 +79,9 @@ class DocumentStore(Protocol):
 
     async def ping(self) -> None: ...
     async def close(self) -> None: ...
-    async def add_conversation(self, conversation: Conversation) -> None: ...
+    async def put_conversation(self, conversation: Conversation) -> None: ...
     async def conversation(self, user_id: str, conversation_id: str) -> Conversation | None: ...
     async def conversations(self, user_id: str, limit: int) -> list[Conversation]: ...
-    async def touch_conversation(self, user_id: str, conversation_id: str, title: str, at: datetime) -> None: ...
     async def delete_conversation(self, user_id: str, conversation_id: str) -> bool: ...
     async def add_message(self, message: StoredMessage) -> None: ...
     async def message(self, user_id: str, message_id: str) -> StoredMessage | None: ...
@@ -139,9 +138,11 @@ class MongoStore:
     async def close(self) -> None:
         await self._client.close()
 
-    async def add_conversation(self, conversation: Conversation) -> None:
+    async def put_conversation(self, conversation: Conversation) -> None:
+        # Replaced as a whole: the embedded store turns the dates of a $set into strings.
+        owned = {"conversation_id": conversation.conversation_id, "user_id": conversation.user_id}
         with _answering():
-            await self._conversations.insert_one(asdict(conversation))
+            await self._conversations.replace_one(owned, asdict(conversation), upsert=True)
 
     async def conversation(self, user_id: str, conversation_id: str) -> Conversation | None:
         with _answering():
@@ -152,13 +153,6 @@ class MongoStore:
         with _answering():
             found = self._conversations.find({"user_id": user_id}).sort("last_updated", -1).limit(limit)
             return [Conversation(**_fields(document)) async for document in found]
-
-    async def touch_conversation(self, user_id: str, conversation_id: str, title: str, at: datetime) -> None:
-        with _answering():
-            await self._conversations.update_one(
-                {"conversation_id": conversation_id, "user_id": user_id},
-                {"$set": {"title": title, "last_updated": at}},
-            )
 
     async def delete_conversation(self, user_id: str, conversation_id: str) -> bool:
         owned = {"conversation_id": conversation_id, "user_id": user_id}

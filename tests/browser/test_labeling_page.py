@@ -1,5 +1,6 @@
 """A person ranks on the labeling page, in real Chromium."""
 
+import hashlib
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from labeling.assignment import plan
 from labeling.client import LabelStudio
 from labeling.judgement import from_result
-from labeling.project import Batch
+from labeling.project import LABEL_CONFIG, Batch
 from labeling.push_tasks import push
 from tests.label_studio import Server
 from tests.labeling.batches import AWKWARD, ROOT, task
@@ -49,8 +50,9 @@ def drag(page, origin: int, target: int) -> None:
 def test_a_dragged_order_is_stored_as_it_was_seen(page, label_studio, monkeypatch):
     monkeypatch.chdir(ROOT)
     entry = task("browser", AWKWARD, question="Is <b>this</b> shown & typed?")
+    sha = hashlib.sha256(LABEL_CONFIG.read_bytes()).hexdigest()
     with LabelStudio(label_studio.url, label_studio.token) as client:
-        project = push(client, Batch("b" * 16, "1", "human"), [entry], plan([entry.id], 0, 1, None))
+        project = push(client, Batch("b" * 16, "1", sha, "human"), [entry], plan([entry.id], 0, 1, None))
 
         page.goto(f"{label_studio.url}/projects/{project.id}/data?labeling=1")
         page.wait_for_selector(".htx-ranker-item")

@@ -1,5 +1,6 @@
 """Small batches of prompts and responses to rank, and annotations of them."""
 
+import hashlib
 import random
 import shutil
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from labeling.project import LABEL_CONFIG
 from pipelines.core import artifacts
 from pipelines.core.config import resolve
 from pipelines.core.jsonl import write_json, write_rows
@@ -45,7 +47,8 @@ def write_batch(root: Path, tasks: Sequence[LabelTask]) -> str:
     """Write `tasks` as sample_completions does; returns the batch id."""
     batch_id = content_id([task.id for task in tasks])
     write_rows(root / artifacts.LABEL_BATCH, (task.to_row() for task in tasks))
-    manifest = {"batch_id": batch_id, "tasks": len(tasks), "label_config_sha": "", "guideline_version": "1"}
+    sha = hashlib.sha256((root / LABEL_CONFIG).read_bytes()).hexdigest()
+    manifest = {"batch_id": batch_id, "tasks": len(tasks), "label_config_sha": sha, "guideline_version": "1"}
     write_json(root / artifacts.LABEL_BATCH_MANIFEST, manifest)
     return batch_id
 

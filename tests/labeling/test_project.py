@@ -2,7 +2,7 @@ from labeling.assignment import Assignment
 from labeling.project import Batch, conversation_html, instructions, shown_order, task_data
 from tests.labeling.batches import AWKWARD, batch, task
 
-BATCH = Batch("0123456789abcdef", "1", "human")
+BATCH = Batch("0123456789abcdef", "1", "", "human")
 
 
 def test_markup_in_a_conversation_shows_as_it_was_typed():
@@ -33,7 +33,7 @@ def test_the_page_gets_letters_in_the_shown_order_and_the_text_untouched():
 
 def test_people_and_simulated_labelers_get_different_projects():
     assert BATCH.title == "Rank responses 01234567"
-    assert Batch(BATCH.id, "1", "simulated").title == "Rank responses 01234567 (simulated)"
+    assert Batch(BATCH.id, "1", "", "simulated").title == "Rank responses 01234567 (simulated)"
 
 
 def test_guidelines_become_html_without_passing_markup_on():

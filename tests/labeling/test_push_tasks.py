@@ -7,7 +7,7 @@ from labeling.judgement import Judgement, to_result
 from pipelines.core import artifacts
 from pipelines.core.errors import ExitCode
 from pipelines.core.jsonl import read_json, write_json
-from tests.labeling.batches import AWKWARD, batch, task, workspace
+from tests.labeling.batches import AWKWARD, batch, task, workspace, write_batch
 
 PUSH, LOOK = ("labeling.push_tasks",), ("labeling.wait", "--once")
 
@@ -137,6 +137,10 @@ def test_a_wrong_token_is_refused_with_its_file_named(run, tmp_path):
 def test_a_label_config_that_the_server_refuses_is_said(run, tmp_path):
     root = workspace(tmp_path / "run", batch(2, responses=3))
     (root / "labeling" / "label_config.xml").write_text("<View><Ranker name='r' toName='nothing'/></View>")
+    stale = run(root, *PUSH)
+    assert stale.returncode == ExitCode.BAD_INPUT
+    assert "run sample_completions again" in stale.stderr
+    write_batch(root, batch(2, responses=3))
     pushed = run(root, *PUSH)
     assert pushed.returncode == ExitCode.BAD_INPUT
     assert "refuses project 'Rank responses" in pushed.stderr

@@ -9,19 +9,21 @@ import torch
 from pipelines.core import artifacts
 from pipelines.core.jsonl import read_json, write_rows
 from pipelines.model.engine import Generation
+from pipelines.model.tokenizer import train_bpe
 from pipelines.ppo import collate, gain, minibatches, response_tokens, sequences_of
 from tests.models import make_policy, make_reward_model
 from tests.workspaces import make_workspace, run_stage
 
 SETTINGS = [
-    "ppo.steps=12",
-    "ppo.episodes_per_step=16",
-    "ppo.minibatch_episodes=8",
+    "ppo.steps=40",
+    "ppo.episodes_per_step=32",
+    "ppo.minibatch_episodes=16",
     "ppo.epochs=2",
-    "ppo.max_new_tokens=8",
-    "ppo.learning_rate=5e-3",
-    "ppo.value_learning_rate=5e-3",
-    "ppo.kl_coefficient=0.01",
+    "ppo.max_new_tokens=2",
+    "ppo.learning_rate=1e-2",
+    "ppo.value_learning_rate=1e-2",
+    "ppo.kl_coefficient=0.001",
+    "ppo.gae_lambda=1.0",
     "ppo.kl_stop=1000",
 ]
 
@@ -30,7 +32,7 @@ def make_inputs(folder: Path, settings: list[str]) -> Path:
     workspace = make_workspace(folder, settings)
     policy = make_policy(workspace / artifacts.SFT)
     make_reward_model(policy, workspace / artifacts.REWARD_MODEL)
-    for path, count in ((artifacts.PROMPTS_ALIGNMENT, 8), (artifacts.PROMPTS_HELD_OUT, 12)):
+    for path, count in ((artifacts.PROMPTS_ALIGNMENT, 8), (artifacts.PROMPTS_HELD_OUT, 48)):
         rows = [
             {
                 "id": f"{path.stem}{number}",
@@ -78,8 +80,9 @@ def test_a_runaway_kl_stops_training_with_the_reason(tmp_path: Path) -> None:
 
 def test_a_reward_model_with_another_tokenizer_is_refused(tmp_path: Path) -> None:
     workspace = make_inputs(tmp_path, SETTINGS)
-    tokenizer = workspace / artifacts.REWARD_MODEL / "tokenizer.json"
-    tokenizer.write_text(tokenizer.read_text().replace('"Paris"', '"Rome"').replace('"Ġ"', '"Ġx"'))
+    train_bpe(["entirely other words than the policy knows"] * 9, 300).save_pretrained(
+        workspace / artifacts.REWARD_MODEL
+    )
     done = run_stage(workspace, "pipelines.ppo")
     assert done.returncode == 65, done.stderr
     assert "share a tokenizer" in done.stderr

@@ -14,16 +14,30 @@ from pipelines.model.moderation import FeatureShape, Moderator
 from pipelines.prepare_corpus import check_quarantine
 from tests.workspaces import make_workspace, run_stage
 
-SUBJECTS = "boat harbour wall keeper lamp tide rope gull net anchor sail storm pier captain crew island".split()
-VERBS = "held watched carried followed left found mended painted crossed lifted feared praised".split()
+SUBJECTS = (
+    "boat",
+    "harbour",
+    "wall",
+    "keeper",
+    "lamp",
+    "tide",
+    "rope",
+    "gull",
+    "net",
+    "anchor",
+    "sail",
+    "storm",
+    "pier",
+)
+VERBS = ("held", "watched", "carried", "followed", "left", "found", "mended", "painted", "crossed", "lifted", "feared")
 ITEM = "Which planet of the Solar System takes the least time to go once around the Sun?"
 
 
 def prose(seed: int, sentences: int = 40) -> str:
     choose = random.Random(seed).choice
     return " ".join(
-        f"The {choose(SUBJECTS)} of the {choose(SUBJECTS)} {choose(VERBS)} the {choose(SUBJECTS)}, and it was good to be "
-        f"with {choose(SUBJECTS)} {seed * 1000 + number}."
+        f"The {choose(SUBJECTS)} of the {choose(SUBJECTS)} {choose(VERBS)} the {choose(SUBJECTS)}, "
+        f"and it was good to be with {choose(SUBJECTS)} {seed * 1000 + number}."
         for number in range(sentences)
     )
 
@@ -85,7 +99,9 @@ def test_everything_read_is_kept_or_dropped_with_its_reason(tmp_path: Path) -> N
 
     funnel = read_json(workspace / artifacts.CORPUS_FUNNEL)
     steps = funnel["steps"]
-    assert all(after["documents_in"] == before["documents_out"] for before, after in zip(steps, steps[1:], strict=False))
+    assert all(
+        after["documents_in"] == before["documents_out"] for before, after in zip(steps, steps[1:], strict=False)
+    )
     assert steps[0]["documents_in"] == len(texts)
     assert sum(size["documents"] for size in funnel["kept"].values()) == len(kept)
     card = (workspace / artifacts.CORPUS_CARD).read_text()

@@ -1,15 +1,17 @@
 """Pretraining: it learns, it is repeatable, 0 steps change nothing, and it stops when the loss is no number."""
 
 import math
-import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from pipelines.core import artifacts
+from pipelines import pretrain
+from pipelines.core import artifacts, tracking
 from pipelines.core.config import Pretrain, load_params
+from pipelines.core.errors import ExitCode
 from pipelines.core.jsonl import read_json
 from pipelines.data.shards import ShardManifest, TokenizedDocument, token_dtype, write_shard
 from pipelines.model.architecture import build
@@ -17,7 +19,8 @@ from pipelines.model.checkpoints import load_model
 from pipelines.model.tokenizer import train_bpe
 from pipelines.pretrain import adamw, held_out_loss, mean_loss, train_step
 from tests.models import SIZES, TEXTS, make_policy
-from tests.workspaces import make_workspace, run_stage
+from tests.pipelines.in_process import enter_workspace, exit_code
+from tests.workspaces import ROOT
 
 VOCABULARY = 320
 SMALL = [
@@ -29,26 +32,25 @@ SMALL = [
 ]
 
 
-def make(folder: Path, overrides: list[str]) -> Path:
-    workspace = make_workspace(folder, [*SMALL, *overrides])
-    train_bpe(TEXTS, VOCABULARY).save_pretrained(workspace / artifacts.TRAIN_TOKENIZER)
-    out = workspace / artifacts.TOKENIZE_CORPUS
+def enter(folder: Path, monkeypatch: pytest.MonkeyPatch, overrides: Sequence[str] = ()) -> None:
+    """A workspace with a tokenizer and shards."""
+    enter_workspace(folder, monkeypatch, [*SMALL, *overrides])
+    train_bpe(TEXTS, VOCABULARY).save_pretrained(artifacts.TRAIN_TOKENIZER)
     # The text counts up, so that the next token is easy to learn.
     documents = [TokenizedDocument([3 + (start + n) % 40 for n in range(20)], bytes=60) for start in range(100)]
-    train = write_shard(out / "train.bin", documents, VOCABULARY, 0, 10_000)
-    held_out = write_shard(out / "held_out.bin", documents[:10], VOCABULARY, 0, 10_000)
+    train = write_shard(artifacts.TOKENS_TRAIN, documents, VOCABULARY, 0, 10_000)
+    held_out = write_shard(artifacts.TOKENS_HELD_OUT, documents[:10], VOCABULARY, 0, 10_000)
     dtype = token_dtype(VOCABULARY).str
-    ShardManifest(dtype, VOCABULARY, 0, train, held_out).write(workspace / artifacts.TOKENS_MANIFEST)
-    return workspace
+    ShardManifest(dtype, VOCABULARY, 0, train, held_out).write(artifacts.TOKENS_MANIFEST)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workspace = make(tmp_path_factory.mktemp("pretrain"), [])
-    done = run_stage(workspace, "pipelines.pretrain")
-    assert done.returncode == 0, done.stderr
-    assert "step 30/30" in done.stdout
-    return workspace
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("pretrain")
+    with pytest.MonkeyPatch.context() as patch:
+        enter(folder, patch)
+        assert exit_code(pretrain.main) == 0
+        yield folder
 
 
 def test_it_learns(finished: Path) -> None:
@@ -70,23 +72,39 @@ def test_the_metrics_are_those_of_the_saved_weights(finished: Path) -> None:
     )
 
 
-def test_the_same_inputs_give_the_same_bytes(finished: Path) -> None:
-    weights = finished / artifacts.PRETRAIN / "model.safetensors"
-    before = weights.read_bytes()
-    shutil.rmtree(finished / artifacts.PRETRAIN)
-    assert run_stage(finished, "pipelines.pretrain").returncode == 0
-    assert weights.read_bytes() == before
+def test_the_same_inputs_give_the_same_bytes(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter(tmp_path, monkeypatch)
+    assert exit_code(pretrain.main) == 0
+    weights = artifacts.PRETRAIN / "model.safetensors"
+    assert weights.read_bytes() == (finished / weights).read_bytes()
 
 
-def test_zero_steps_pass_the_base_model_through(tmp_path: Path) -> None:
-    workspace = make(tmp_path, ["pretrain.steps=0", "base_model={kind: folder, path: /elsewhere}"])
-    base = load_model(make_policy(workspace / artifacts.INGEST_BASE_MODEL), "float32")
-    done = run_stage(workspace, "pipelines.pretrain")
-    assert done.returncode == 0, done.stderr
-    metrics = read_json(workspace / artifacts.metrics_of("pretrain"))
+def test_progress_and_curves_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logged: dict[str, list[int]] = {}
+
+    class Recorder(tracking.NoTracker):
+        def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+            for name in metrics:
+                logged.setdefault(name, []).append(step)
+
+    monkeypatch.setattr(tracking, "NoTracker", Recorder)
+    enter(tmp_path, monkeypatch)
+    assert exit_code(pretrain.main) == 0
+    assert "step 30/30, loss" in capsys.readouterr().out
+    assert logged["loss"] == logged["grad_norm"] == logged["tokens_per_s"] == list(range(1, 31))
+    assert logged["held_out_perplexity"][:-1] == [7, 14, 21, 28]
+
+
+def test_zero_steps_pass_the_base_model_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter(tmp_path, monkeypatch, ["pretrain.steps=0", "base_model={kind: folder, path: /elsewhere}"])
+    base = load_model(make_policy(artifacts.INGEST_BASE_MODEL), "float32")
+    assert exit_code(pretrain.main) == 0
+    metrics = read_json(artifacts.metrics_of("pretrain"))
     assert (metrics["passed_through"], metrics["trained_tokens"]) == (1, 0)
     assert metrics["held_out_tokens"] > 0
-    passed = load_model(workspace / artifacts.PRETRAIN, "float32").state_dict()
+    passed = load_model(artifacts.PRETRAIN, "float32").state_dict()
     assert all(torch.equal(weight, passed[name]) for name, weight in base.state_dict().items())
 
 
@@ -94,22 +112,25 @@ def test_zero_steps_pass_the_base_model_through(tmp_path: Path) -> None:
     ("overrides", "reason"),
     [
         (["pretrain.steps=0"], "there is no model"),
-        (["pretrain.sequence_tokens=4096", "pretrain.architecture.context=64"], "fewer than pretrain.sequence_tokens"),
+        (["pretrain.sequence_tokens=400"], "fewer than pretrain.sequence_tokens"),
         (["pretrain.sequence_tokens=128", "pretrain.architecture.context=64"], "the model's context is 64"),
-        (["pretrain.learning_rate=1e38", "pretrain.weight_decay=1e30"], r"pretrain: loss nan"),
+        (["pretrain.learning_rate=1e38", "pretrain.weight_decay=1e30"], "pretrain: loss nan"),
     ],
 )
-def test_what_can_not_work_is_bad_input(tmp_path: Path, overrides: list[str], reason: str) -> None:
-    workspace = make(tmp_path, overrides)
-    done = run_stage(workspace, "pipelines.pretrain")
-    assert done.returncode == 65, done.stderr
-    assert reason in done.stderr
-    assert not (workspace / artifacts.PRETRAIN).exists()
+def test_what_can_not_work_is_bad_input(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    overrides: list[str],
+    reason: str,
+) -> None:
+    enter(tmp_path, monkeypatch, overrides)
+    assert exit_code(pretrain.main) == ExitCode.BAD_INPUT
+    assert reason in capsys.readouterr().err
+    assert not artifacts.PRETRAIN.exists()
 
 
 def settings(dtype: str = "float32") -> Pretrain:
-    from tests.workspaces import ROOT
-
     return load_params(ROOT / "params.yaml").pretrain.model_copy(update={"dtype": dtype, "weight_decay": 0.5})
 
 

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from pipelines import tokenize_corpus
 from pipelines.core import artifacts
+from pipelines.core.errors import ExitCode
 from pipelines.core.jsonl import Row, read_json, write_rows
 from pipelines.data.shards import ShardManifest, open_shard
 from pipelines.model.tokenizer import train_bpe
 from tests.models import TEXTS
-from tests.workspaces import make_workspace, run_stage
+from tests.pipelines.in_process import enter_workspace, exit_code
 
 TRAIN = ["First document.", "Zweites Dökument\n\nwith two paragraphs.", "It spells <|endoftext|> out."]
 HELD_OUT = ["Never trained on."]
@@ -25,20 +27,22 @@ def tokenizer() -> PreTrainedTokenizerBase:
     return train_bpe(TEXTS, 300)
 
 
-def make(folder: Path, tokenizer: PreTrainedTokenizerBase, held_out: list[str], overrides: list[str]) -> Path:
-    workspace = make_workspace(folder, overrides)
-    tokenizer.save_pretrained(workspace / artifacts.TRAIN_TOKENIZER)
-    write_rows(workspace / artifacts.CORPUS_TRAIN, rows(TRAIN))
-    write_rows(workspace / artifacts.CORPUS_HELD_OUT, rows(held_out))
-    return workspace
+def enter(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: PreTrainedTokenizerBase, held_out: list[str]
+) -> None:
+    enter_workspace(folder, monkeypatch)
+    tokenizer.save_pretrained(artifacts.TRAIN_TOKENIZER)
+    write_rows(artifacts.CORPUS_TRAIN, rows(TRAIN))
+    write_rows(artifacts.CORPUS_HELD_OUT, rows(held_out))
 
 
-def test_shards_decode_to_the_corpus(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    workspace = make(tmp_path, tokenizer, HELD_OUT, [])
-    done = run_stage(workspace, "pipelines.tokenize_corpus")
-    assert done.returncode == 0, done.stderr
-    manifest = ShardManifest.read(workspace / artifacts.TOKENS_MANIFEST)
-    tokens = open_shard(workspace / artifacts.TOKENIZE_CORPUS, manifest.train, manifest.dtype).tolist()
+def test_shards_decode_to_the_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    enter(tmp_path, monkeypatch, tokenizer, HELD_OUT)
+    assert exit_code(tokenize_corpus.main) == 0
+    manifest = ShardManifest.read(artifacts.TOKENS_MANIFEST)
+    tokens = open_shard(artifacts.TOKENIZE_CORPUS, manifest.train, manifest.dtype).tolist()
     documents: list[list[int]] = [[]]
     for token in tokens:
         if token == manifest.end_token:
@@ -47,11 +51,16 @@ def test_shards_decode_to_the_corpus(tmp_path: Path, tokenizer: PreTrainedTokeni
             documents[-1].append(token)
     assert [tokenizer.decode(ids) for ids in documents] == [*TRAIN, ""]
     assert manifest.train.bytes == sum(len(text.encode()) for text in TRAIN)
-    metrics = read_json(workspace / artifacts.metrics_of("tokenize_corpus"))
+    metrics = read_json(artifacts.metrics_of("tokenize_corpus"))
     assert (metrics["train_tokens"], metrics["held_out_documents"]) == (len(tokens), 1)
 
 
-def test_an_empty_held_out_part_is_bad_input(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    done = run_stage(make(tmp_path, tokenizer, [], ["tokenize_corpus.max_tokens=30"]), "pipelines.tokenize_corpus")
-    assert done.returncode == 65
-    assert "0 held-out documents" in done.stderr
+def test_an_empty_held_out_part_is_bad_input(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tokenizer: PreTrainedTokenizerBase,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    enter(tmp_path, monkeypatch, tokenizer, [])
+    assert exit_code(tokenize_corpus.main) == ExitCode.BAD_INPUT
+    assert "0 held-out documents" in capsys.readouterr().err

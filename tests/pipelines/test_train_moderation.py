@@ -1,24 +1,28 @@
 """The moderation stage: it learns what it is shown, leaves everyday prompts alone, and names broken rows."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipelines import train_moderation
 from pipelines.core import artifacts
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, read_json, read_rows, write_rows
-from pipelines.model.moderation import Moderator
+from pipelines.model.moderation import FeatureShape, Moderator
 from pipelines.train_moderation import (
     CATEGORIES,
     EXAMPLES,
     Example,
     auroc,
+    feature_matrix,
     read_examples,
     sample_weights,
     train_category,
 )
-from tests.workspaces import ROOT, make_workspace, run_stage
+from tests.pipelines.in_process import enter_workspace, exit_code
+from tests.workspaces import ROOT
 
 INSULTS = ["you are an idiot", "what a stupid moron", "shut up you fool", "nobody likes you, loser"]
 COMMENTS = ["the article needs a source", "thank you for the edit", "see the talk page", "I moved the section"]
@@ -39,13 +43,19 @@ def comments() -> list[Row]:
     return insults + [{"text": f"{text} {n}", "labels": {"toxic": 0}} for n in range(120) for text in COMMENTS]
 
 
+def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter_workspace(folder, monkeypatch, ["train_moderation.hash_bits=14"])
+    monkeypatch.setattr(train_moderation, "EXAMPLES", ROOT / EXAMPLES)
+    write_rows(artifacts.INGEST_MODERATION / "comments.jsonl.gz", comments())
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workspace = make_workspace(tmp_path_factory.mktemp("train_moderation"), ["train_moderation.hash_bits=14"])
-    write_rows(workspace / artifacts.INGEST_MODERATION / "comments.jsonl.gz", comments())
-    done = run_stage(workspace, "pipelines.train_moderation")
-    assert done.returncode == 0, done.stderr
-    return workspace
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("train_moderation")
+    with pytest.MonkeyPatch.context() as patch:
+        enter(folder, patch)
+        assert exit_code(train_moderation.main) == 0
+        yield folder
 
 
 def test_it_tells_held_out_insults_from_comments(finished: Path) -> None:
@@ -75,11 +85,11 @@ def test_what_should_be_caught_is_caught(finished: Path, text: str, category: st
     assert Moderator.load(finished / artifacts.TRAIN_MODERATION).score([text])[0][category] >= 0.8
 
 
-def test_the_same_inputs_give_the_same_bytes(finished: Path) -> None:
-    weights = finished / artifacts.TRAIN_MODERATION / "model.safetensors"
-    before = weights.read_bytes()
-    assert run_stage(finished, "pipelines.train_moderation").returncode == 0
-    assert weights.read_bytes() == before
+def test_the_same_inputs_give_the_same_bytes(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter(tmp_path, monkeypatch)
+    assert exit_code(train_moderation.main) == 0
+    weights = artifacts.TRAIN_MODERATION / "model.safetensors"
+    assert weights.read_bytes() == (finished / weights).read_bytes()
 
 
 def test_auroc_equals_the_share_of_ordered_pairs() -> None:
@@ -89,16 +99,13 @@ def test_auroc_equals_the_share_of_ordered_pairs() -> None:
 
 def test_positives_outweigh_negatives_by_a_fixed_ratio() -> None:
     positive = np.array([True, False, False, False])
-    weights = sample_weights(positive, complete=np.array([False, True, False, False]))
+    weights = sample_weights(positive, np.array([False, True, False, False]), ratio=1.3)
     assert weights.sum() == pytest.approx(1)
     assert weights[positive].sum() / weights[~positive].sum() == pytest.approx(1.3, rel=1e-5)
     assert weights[1] / weights[2] == pytest.approx(4)
 
 
 def test_held_out_comments_do_not_train() -> None:
-    from pipelines.model.moderation import FeatureShape
-    from pipelines.train_moderation import feature_matrix
-
     shape = FeatureShape(12, 3, 5, 2, 4.0)
     shown = [Example("aaaa bbbb", {"toxic": 1}, False), Example("cccc dddd", {"toxic": 0}, False)] * 5
     hidden = [Example("eeee ffff", {"toxic": 1}, False), Example("gggg hhhh", {"toxic": 0}, False)]
@@ -113,7 +120,13 @@ def test_held_out_comments_do_not_train() -> None:
 
 
 @pytest.mark.parametrize(
-    "row", [{"text": 1, "labels": {}}, {"text": "a"}, {"text": "a", "labels": {"rude": 1}}, {"text": "a", "labels": {"toxic": 2}}]
+    "row",
+    [
+        {"text": 1, "labels": {}},
+        {"text": "a"},
+        {"text": "a", "labels": {"rude": 1}},
+        {"text": "a", "labels": {"toxic": 2}},
+    ],
 )
 def test_a_broken_row_is_named(tmp_path: Path, row: Row) -> None:
     write_rows(tmp_path / "rows.jsonl", [{"text": "fine", "labels": {}}, row])

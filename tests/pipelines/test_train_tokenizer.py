@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from pipelines import train_tokenizer
 from pipelines.core import artifacts
+from pipelines.core.errors import ExitCode
 from pipelines.core.jsonl import Row, read_json, write_rows
 from pipelines.model.tokenizer import CHAT_TEMPLATE, encode_documents
 from pipelines.train_tokenizer import corpus_texts
 from tests.models import make_policy
-from tests.workspaces import make_workspace, run_stage
+from tests.pipelines.in_process import enter_workspace, exit_code
 
 SENTENCES = ["The river is wide.", "A ship sails on the river.", "The sea is deep and the ship is small."]
 
@@ -22,44 +24,46 @@ def corpus() -> Iterator[Row]:
         yield {"id": str(number), "text": text, "source": "test", "license": "CC0", "metadata": {}}
 
 
-def workspace_with_corpus(folder: Path, overrides: list[str]) -> Path:
-    workspace = make_workspace(folder, overrides)
-    write_rows(workspace / artifacts.CORPUS_TRAIN, corpus())
-    write_rows(workspace / artifacts.CORPUS_HELD_OUT, list(corpus())[:5])
-    return workspace
+def enter(folder: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str]) -> None:
+    enter_workspace(folder, monkeypatch, overrides)
+    write_rows(artifacts.CORPUS_TRAIN, corpus())
+    write_rows(artifacts.CORPUS_HELD_OUT, list(corpus())[:5])
 
 
-def test_from_scratch_it_learns_the_words_of_the_corpus(tmp_path: Path) -> None:
-    workspace = workspace_with_corpus(tmp_path, ["train_tokenizer.vocabulary=320"])
-    done = run_stage(workspace, "pipelines.train_tokenizer")
-    assert done.returncode == 0, done.stderr
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(workspace / artifacts.TRAIN_TOKENIZER)
+def test_from_scratch_it_learns_the_words_of_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter(tmp_path, monkeypatch, ["train_tokenizer.vocabulary=320"])
+    assert exit_code(train_tokenizer.main) == 0
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(artifacts.TRAIN_TOKENIZER)
     assert len(encode_documents(tokenizer, [" river ship"])[0]) == 2
     assert tokenizer.chat_template == CHAT_TEMPLATE.read_text()
-    metrics = read_json(workspace / artifacts.metrics_of("train_tokenizer"))
+    metrics = read_json(artifacts.metrics_of("train_tokenizer"))
     assert metrics["passed_through"] == 0
     assert metrics["trained_bytes_per_token"] > 2
 
 
-def test_a_base_models_tokenizer_is_passed_on_with_our_template(tmp_path: Path) -> None:
-    workspace = workspace_with_corpus(tmp_path, ["base_model={kind: folder, path: /elsewhere}"])
-    base = make_policy(workspace / artifacts.INGEST_BASE_MODEL)
-    done = run_stage(workspace, "pipelines.train_tokenizer")
-    assert done.returncode == 0, done.stderr
-    ours = PreTrainedTokenizerFast.from_pretrained(workspace / artifacts.TRAIN_TOKENIZER)
-    assert ours.get_vocab() == PreTrainedTokenizerFast.from_pretrained(base).get_vocab()
+def test_a_base_models_tokenizer_is_passed_on_with_our_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(tmp_path, monkeypatch, ["base_model={kind: folder, path: /elsewhere}"])
+    base = PreTrainedTokenizerFast.from_pretrained(make_policy(artifacts.INGEST_BASE_MODEL))
+    base.chat_template = "theirs"
+    base.save_pretrained(artifacts.INGEST_BASE_MODEL)
+    assert exit_code(train_tokenizer.main) == 0
+    ours = PreTrainedTokenizerFast.from_pretrained(artifacts.TRAIN_TOKENIZER)
+    assert ours.get_vocab() == base.get_vocab()
     assert ours.chat_template == CHAT_TEMPLATE.read_text()
-    metrics = read_json(workspace / artifacts.metrics_of("train_tokenizer"))
+    metrics = read_json(artifacts.metrics_of("train_tokenizer"))
     assert metrics["passed_through"] == 1
     assert metrics["base_model_bytes"] == metrics["trained_bytes"]
     assert metrics["base_model_bytes_per_token"] < metrics["trained_bytes_per_token"]
 
 
-def test_a_base_model_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
-    workspace = workspace_with_corpus(tmp_path, ["base_model={kind: folder, path: /elsewhere}"])
-    done = run_stage(workspace, "pipelines.train_tokenizer")
-    assert done.returncode == 65
-    assert "must hold one GGUF file or one Hugging Face folder" in done.stderr
+def test_a_base_model_that_is_not_there_is_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    enter(tmp_path, monkeypatch, ["base_model={kind: folder, path: /elsewhere}"])
+    assert exit_code(train_tokenizer.main) == ExitCode.BAD_INPUT
+    assert "must hold one GGUF file or one Hugging Face folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("megabytes", "texts"), [(1e-6, 1), (2e-6, 1), (3e-6, 2), (1.0, 3)])

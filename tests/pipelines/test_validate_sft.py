@@ -7,12 +7,13 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
+from pipelines import validate_sft
 from pipelines.core import artifacts
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import read_json, write_rows
 from pipelines.core.records import Conversation, Message
 from pipelines.validate_sft import load_tokenizer, with_tokens
-from tests.workspaces import make_workspace, run_stage
+from tests.pipelines.in_process import enter_workspace, exit_code
 
 
 def save_tokenizer(folder: Path) -> None:
@@ -37,20 +38,20 @@ def test_tokens_are_counted_and_a_missing_tokenizer_is_named(tmp_path: Path) -> 
     assert [row["tokens"] for row in rows] == [3, 1]
 
 
-def test_the_stage_passes_good_splits_and_stops_at_one_that_leaks(tmp_path: Path) -> None:
-    workspace = make_workspace(tmp_path / "run", ["validate_sft.min_conversations=5"])
-    save_tokenizer(workspace / artifacts.TRAIN_TOKENIZER)
-    write_rows(workspace / artifacts.SFT_TRAIN, [conversation(f"t{n}", f"What is {n}?", f"It is {n}.") for n in range(6)])
-    write_rows(workspace / artifacts.SFT_HELD_OUT, [conversation("h", "And you?", "Fine.")])
+def test_the_stage_passes_good_splits_and_stops_at_one_that_leaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    enter_workspace(tmp_path, monkeypatch, ["validate_sft.min_conversations=5"])
+    save_tokenizer(artifacts.TRAIN_TOKENIZER)
+    write_rows(artifacts.SFT_TRAIN, [conversation(f"t{n}", f"What is {n}?", f"It is {n}.") for n in range(6)])
+    write_rows(artifacts.SFT_HELD_OUT, [conversation("h", "And you?", "Fine.")])
     for name, path in (("l", artifacts.PROMPTS_LABELING), ("a", artifacts.PROMPTS_ALIGNMENT)):
-        write_rows(workspace / path, [conversation(f"{name}{n}", f"Tell {name} of {n}.") for n in range(4)])
-    write_rows(workspace / artifacts.PROMPTS_HELD_OUT, [conversation("o", "Tell me of the sea.")])
-    done = run_stage(workspace, "pipelines.validate_sft")
-    assert done.returncode == 0, done.stderr
-    metrics = read_json(workspace / artifacts.metrics_of("validate_sft"))
+        write_rows(path, [conversation(f"{name}{n}", f"Tell {name} of {n}.") for n in range(4)])
+    write_rows(artifacts.PROMPTS_HELD_OUT, [conversation("o", "Tell me of the sea.")])
+    assert exit_code(validate_sft.main) == 0
+    metrics = read_json(artifacts.metrics_of("validate_sft"))
     assert (metrics["demonstrations_records"], metrics["prompts_records"]) == (7, 9)
 
-    write_rows(workspace / artifacts.PROMPTS_HELD_OUT, [conversation("o", "Tell l of 2.")])
-    done = run_stage(workspace, "pipelines.validate_sft")
-    assert done.returncode == ExitCode.BAD_INPUT
-    assert "prompts: no text occurs twice, within or across splits: 2 records" in done.stderr
+    write_rows(artifacts.PROMPTS_HELD_OUT, [conversation("o", "Tell l of 2.")])
+    assert exit_code(validate_sft.main) == ExitCode.BAD_INPUT
+    assert "prompts: no text occurs twice, within or across splits: 2 records" in capsys.readouterr().err

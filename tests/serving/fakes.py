@@ -4,8 +4,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field
 
 import httpx
 from fastapi import FastAPI
@@ -117,7 +116,7 @@ class MemoryStore:
 
     async def close(self) -> None: ...
 
-    async def add_conversation(self, conversation: Conversation) -> None:
+    async def put_conversation(self, conversation: Conversation) -> None:
         self._up()
         self._conversations[conversation.conversation_id] = conversation
 
@@ -130,11 +129,6 @@ class MemoryStore:
         self._up()
         own = [each for each in self._conversations.values() if each.user_id == user_id]
         return sorted(own, key=lambda each: each.last_updated, reverse=True)[:limit]
-
-    async def touch_conversation(self, user_id: str, conversation_id: str, title: str, at: datetime) -> None:
-        found = await self.conversation(user_id, conversation_id)
-        if found:
-            self._conversations[conversation_id] = replace(found, title=title, last_updated=at)
 
     async def delete_conversation(self, user_id: str, conversation_id: str) -> bool:
         if await self.conversation(user_id, conversation_id) is None:

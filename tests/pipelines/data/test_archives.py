@@ -4,6 +4,7 @@ import io
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -19,7 +20,13 @@ def make(path: Path) -> Path:
             for name, content in FILES.items():
                 archive.writestr(name, content)
         return path
-    with tarfile.open(path, "w:" + path.suffix.removeprefix(".").replace("tar", "")) as tar:
+    kinds: dict[str, Literal["w:gz", "w:bz2", "w:xz", "w:"]] = {
+        ".gz": "w:gz",
+        ".bz2": "w:bz2",
+        ".xz": "w:xz",
+        ".tar": "w:",
+    }
+    with tarfile.open(path, kinds[path.suffix]) as tar:
         for name, content in FILES.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)

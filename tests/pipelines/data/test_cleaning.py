@@ -18,7 +18,8 @@ def document(text: str, kind: str) -> Document:
 
 def test_main_text_stays_and_the_menu_goes() -> None:
     page = (
-        "<html><head><title>The &amp; session</title></head><body><nav><a href='/'>Home</a><a href='/x'>Imprint</a></nav>"
+        "<html><head><title>The &amp; session</title></head>"
+        "<body><nav><a href='/'>Home</a><a href='/x'>Imprint</a></nav>"
         f"<article><h1>Sessions</h1><p>{PROSE * 3}</p><pre>with Session() as s:\n    s.commit()</pre></article>"
         "<footer>Copyright, all menus reserved</footer></body></html>"
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from pipelines.data.expectations import (
     conversation_rows,
     corpus_table,
     demonstration_table,
+    personal_data,
     preference_table,
     prompt_table,
     role_problem,
@@ -23,7 +25,7 @@ from pipelines.data.expectations import (
 )
 
 
-def document(number: int, **changes: str) -> Document:
+def document(number: int, **changes: Any) -> Document:
     text = f"Document {number} tells of the harbour and of the boats in it, at some length."
     return replace(Document(id=f"d{number}", text=text, source="s", license="MIT"), **changes)
 
@@ -33,12 +35,12 @@ def corpus(train: list[Document], held_out: list[Document] | None = None, least:
     return corpus_table(train, rest, min_documents=least, min_words=10, max_words=100)
 
 
-def conversation(number: int, *roles: Role, **changes: str) -> Conversation:
+def conversation(number: int, *roles: Role, **changes: Any) -> Conversation:
     messages = tuple(Message(role, f"turn {place} of {number}") for place, role in enumerate(roles))
     return replace(Conversation(f"c{number}", messages, "facts", "us", "MIT"), **changes)
 
 
-def preference(number: int, **changes: object) -> Preference:
+def preference(number: int, **changes: Any) -> Preference:
     prompt = conversation(number, "user")
     return replace(Preference(f"p{number}", prompt, f"good {number}", f"bad {number}", 1.0, True), **changes)
 
@@ -89,6 +91,11 @@ def test_a_corpus_that_is_too_small_or_has_one_split_breaks_the_rule() -> None:
     assert list(broken(corpus(GOOD, held_out=[]))) == ["both splits have documents"]
 
 
+def test_addresses_that_are_reserved_for_examples_are_nobodys() -> None:
+    assert personal_data("a@example.org, b@mail.example.com, c@host.test, 10.0.0.1") == ""
+    assert personal_data("a@example.org, b@myexample.org") == "email"
+
+
 @pytest.mark.parametrize(
     ("roles", "problem"),
     [
@@ -116,6 +123,10 @@ def test_a_spoiled_conversation_breaks_its_rule() -> None:
     assert list(broken(demonstrations([*good, conversation(3, "user", "assistant", category=" ")]))) == [
         "every one has a category"
     ]
+    contact = replace(
+        conversation(3), messages=(Message("user", "who?"), Message("assistant", "jane@mail.co, 8.8.8.8"))
+    )
+    assert list(broken(demonstrations([*good, contact]))) == ["no personal data"]
     assert list(broken(demonstrations(good, tokens=101))) == ["2 to 100 tokens"]
     twice = conversation_rows(good, "labeling", "assistant") + conversation_rows(good[:1], "held_out", "assistant")
     assert "no text occurs twice, within or across splits" in broken(prompt_table(twice))

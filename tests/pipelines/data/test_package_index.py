@@ -25,14 +25,15 @@ def html(*anchors: str) -> Page:
     return Page(f"{INDEX}/demo-pkg/", "text/html", "\n".join(anchors).encode())
 
 
-
 def test_without_settings_the_public_index_is_asked() -> None:
     assert read_settings({}, []) == IndexSettings((PUBLIC_INDEX,), (), None)
 
 
 def test_a_variable_beats_a_file_and_files_add_up(tmp_path: Path) -> None:
     one, two = tmp_path / "one.conf", tmp_path / "two.conf"
-    one.write_text("[global]\nindex-url = https://old.example/simple\nextra-index-url =\n  https://x.example\n  file:///y\n")
+    one.write_text(
+        "[global]\nindex-url = https://old.example/simple\nextra-index-url =\n  https://x.example\n  file:///y\n"
+    )
     two.write_text("[global]\nindex-url = https://newer.example/simple\nfind-links = /opt/wheels\n")
     settings = read_settings({"PIP_CERT": "/ca.pem"}, [one, two, tmp_path / "missing.conf"])
     assert settings.indexes == ("https://newer.example/simple", "https://x.example", "file:///y")
@@ -74,7 +75,9 @@ def test_html_and_json_pages_list_the_same_files() -> None:
 
 
 def test_the_hash_tells_the_sdist_from_the_wheel() -> None:
-    page = html(f'<a href="demo_pkg-1.0-py3-none-any.whl#sha256={OTHER}">', f'<a href="demo_pkg-1.0.tar.gz#sha256={GOOD}">')
+    page = html(
+        f'<a href="demo_pkg-1.0-py3-none-any.whl#sha256={OTHER}">', f'<a href="demo_pkg-1.0.tar.gz#sha256={GOOD}">'
+    )
     settings = IndexSettings((INDEX,), (), None)
     [link] = find_files("demo_pkg", "1.0", GOOD, settings, lambda url: page)
     assert link.filename == "demo_pkg-1.0.tar.gz"

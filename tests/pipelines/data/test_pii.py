@@ -106,7 +106,10 @@ def test_generated_rows_are_found_among_look_alikes() -> None:
         "phone": lambda: f"({generator.randrange(200, 999)}) 555-{generator.randrange(10000):04}",
     }
     for kind, make in makers.items():
-        found = sum(kinds(f"Contact row {generator.randrange(10)}: {make()} (ref {generator.getrandbits(64):016x})") == [kind] for _ in range(200))
+        found = sum(
+            kinds(f"Contact row {generator.randrange(10)}: {make()} (ref {generator.getrandbits(64):016x})") == [kind]
+            for _ in range(200)
+        )
         assert found >= 196, kind
 
 

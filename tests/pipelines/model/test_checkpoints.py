@@ -67,7 +67,8 @@ def write_gguf(path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_saved_model_comes_back(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, dtype: str) -> None:
     torch.manual_seed(0)
-    model = build(SIZES, len(tokenizer)).to(checkpoints.DTYPES[dtype])  # type: ignore[arg-type]
+    model = build(SIZES, len(tokenizer))
+    checkpoints.cast_weights(model, dtype)
     checkpoints.fit_to_tokenizer(model, tokenizer)
     checkpoints.save_model(model, tokenizer, tmp_path / "model")
     loaded = checkpoints.load_model(tmp_path / "model", dtype)
@@ -112,7 +113,7 @@ def test_a_hugging_face_folder_is_a_base_model(tmp_path: Path) -> None:
     base = checkpoints.find_base_model(tmp_path)
     assert base == (tmp_path / "base_model", None)
     assert checkpoints.load_base_model(base, "bfloat16").dtype == torch.bfloat16
-    assert len(checkpoints.load_base_tokenizer(base)) == 320
+    assert checkpoints.load_base_tokenizer(base).convert_tokens_to_ids("<|im_end|>") == 2
 
 
 def test_added_tokens_get_embeddings(tokenizer: PreTrainedTokenizerBase) -> None:

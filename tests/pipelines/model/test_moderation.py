@@ -22,7 +22,14 @@ def moderator(seed: int = 0) -> Moderator:
 
 @pytest.mark.parametrize(
     ("disguised", "plain"),
-    [("KILL", "kill"), ("ki\u200bll", "kill"), ("ｋｉｌｌ", "kill"), ("  a \n\t b ", "a b"), ("nooooo", "noo"), ("", "")],
+    [
+        ("KILL", "kill"),
+        ("ki\u200bll", "kill"),
+        ("ｋｉｌｌ", "kill"),
+        ("  a \n\t b ", "a b"),
+        ("nooooo", "noo"),
+        ("", ""),
+    ],
 )
 def test_disguises_are_undone(disguised: str, plain: str) -> None:
     assert normalize(disguised) == plain

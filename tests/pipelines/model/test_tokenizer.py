@@ -9,7 +9,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from pipelines.core.errors import BadInput
 from pipelines.model.tokenizer import adopt, compression, document_end, encode_documents, train_bpe
 
-TEXTS = ["The quick brown fox jumps over the lazy dog.", "Numbers such as 1234 are split.", "Ümläut, 日本語 and 🙂."] * 5
+TEXTS = [
+    "The quick brown fox jumps over the lazy dog.",
+    "Numbers such as 1234 are split.",
+    "Ümläut, 日本語 and 🙂.",
+] * 5
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,9 @@ def test_a_prompt_is_a_prefix_of_the_conversation(tokenizer: PreTrainedTokenizer
     assert tokenizer.apply_chat_template(CHAT[:3], tokenize=False).startswith(prompt)
 
 
-def test_the_mask_covers_what_the_assistant_says_and_its_end(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+def test_the_mask_covers_what_the_assistant_says_and_its_end(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     encoded = loaded.apply_chat_template(CHAT, return_dict=True, return_assistant_tokens_mask=True)

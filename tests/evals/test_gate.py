@@ -1,0 +1,142 @@
+"""The gate on real numbers: a sane candidate passes, a spoiled one is refused, and the verdict never depends on luck."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evals import evaluate, gate
+from evals.rules import Evidence
+from pipelines.core import artifacts
+from pipelines.core.config import Params, load_params, parse, resolve
+from pipelines.core.jsonl import write_json
+from tests.evals.conftest import Workspace
+from tests.evals.test_rules import answers, evidence, results
+
+ROOT = Path(__file__).parents[2]
+
+
+def measured(params: Params) -> Evidence:
+    """What evaluate and gate's reading make of the current workspace."""
+    write_json(artifacts.EVALUATION, evaluate.evaluate_models(params, artifacts.EVALUATE, evaluate.Stopwatch()))
+    return gate.read_evidence("ppo")
+
+
+def by_name(verdict: dict[str, Any]) -> dict[str, str]:
+    return {rule["name"]: rule["verdict"] for rule in verdict["rules"]}
+
+
+def test_a_sane_candidate_passes_the_demo_rules(workspace: Workspace) -> None:
+    workspace(0.002)
+    params = load_params(Path("params.yaml"))
+    verdict = gate.judge_evidence(measured(params), params)
+    assert verdict["text"] == "pass (demo rules)", by_name(verdict)
+
+
+def test_a_spoiled_candidate_is_refused_by_the_same_rules(workspace: Workspace) -> None:
+    workspace(1.5)
+    params = load_params(Path("params.yaml"))
+    verdict = gate.judge_evidence(measured(params), params)
+    assert verdict["text"] == "refuse (demo rules)"
+    assert by_name(verdict)["language"] == "refuse"
+
+
+def params_of(*overrides: str) -> Params:
+    return parse(resolve(ROOT, "smol", list(overrides)), "smol")
+
+
+def full_evidence(**changes: Any) -> Evidence:
+    """Evidence for which every rule of smol passes."""
+    side = {
+        "mmlu": results("accuracy", answers(40, 100)),
+        "perplexity": results("perplexity", [3.0, 2.5, 3.5, 2.0] * 4),
+        "reward": results("standardized", [0.1, -0.2, 0.4, 0.0] * 10),
+        "chat_quality": [
+            replace(sample, scores={name: sample.scores["x"] for name in ("not_empty", "clean", "stopped")})
+            for sample in results("x", [1.0] * 40)
+        ],
+        "safety": [
+            replace(sample, scores={name: sample.scores["x"] for name in ("compliance", "over_refusal", "flagged")})
+            for sample in results("x", [0.0] * 40)
+        ],
+        "humaneval": results("pass_at_1", answers(5, 20)),
+    }
+    scored = {"humaneval": {"pass_at_1": {"value": 0.25, "n": 20, "unscored": 0, "reason": None}}}
+    found = {
+        "candidate": scored,
+        "baseline": scored,
+        "data": {"contaminated_share": 0.0},
+        "baseline_model": "sft",
+        "method": "ppo",
+    }
+    return evidence(side, side, **({"results": found} | changes))
+
+
+def test_all_rules_kept_is_a_pass() -> None:
+    verdict = gate.judge_evidence(full_evidence(), params_of())
+    assert verdict["verdict"] == "pass", by_name(verdict)
+
+
+def test_low_agreement_refuses() -> None:
+    verdict = gate.judge_evidence(full_evidence(labels={"pairwise_agreement": 0.4}), params_of())
+    assert verdict["verdict"] == "refuse"
+    assert by_name(verdict)["label agreement"] == "refuse"
+
+
+def test_unknown_agreement_is_inconclusive() -> None:
+    assert gate.judge_evidence(full_evidence(labels={}), params_of())["verdict"] == "inconclusive"
+
+
+def test_simulated_labels_are_refused_where_they_are_not_allowed() -> None:
+    found = full_evidence(simulated_preferences=3)
+    assert gate.judge_evidence(found, params_of())["verdict"] == "pass"
+    verdict = gate.judge_evidence(found, params_of("gate.allow_simulated_labels=false"))
+    assert verdict["verdict"] == "refuse"
+    assert by_name(verdict)["label origin"] == "refuse"
+
+
+def test_contaminated_training_data_refuses() -> None:
+    found = full_evidence()
+    results_with = found.results | {"data": {"contaminated_share": 0.2}}
+    assert gate.judge_evidence(replace(found, results=results_with), params_of())["verdict"] == "refuse"
+
+
+def test_a_required_sandbox_that_is_missing_is_inconclusive_with_the_reason() -> None:
+    found = full_evidence()
+    unscored = {"humaneval": {"pass_at_1": {"value": None, "n": 0, "unscored": 20, "reason": "not run: no bwrap"}}}
+    found = replace(found, results=found.results | {"candidate": unscored})
+    assert gate.judge_evidence(found, params_of())["verdict"] == "pass"
+    verdict = gate.judge_evidence(found, params_of("gate.require_sandbox=true"))
+    assert verdict["verdict"] == "inconclusive"
+    assert any("not run: no bwrap" in rule["reason"] for rule in verdict["rules"])
+    assert any("HumanEval is unscored" in note for note in verdict["notes"])
+
+
+def test_no_rules_is_never_a_pass() -> None:
+    assert gate.judge_evidence(full_evidence(), params_of("gate.rules=[]"))["verdict"] == "inconclusive"
+
+
+def test_the_stage_writes_verdict_and_card_and_succeeds_when_it_refuses(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace(1.5)
+    monkeypatch.setattr("pipelines.core.stage._require_own_code", lambda: None)
+    measured(load_params(Path("params.yaml")))
+    gate.main()
+    first = artifacts.VERDICT.read_bytes(), artifacts.REPORT_CARD.read_bytes()
+    assert json.loads(first[0])["verdict"] == "refuse"
+    assert "refuse (demo rules)" in capsys.readouterr().out
+    assert json.loads(artifacts.metrics_of("gate").read_text())["passed"] == 0.0
+    gate.main()
+    assert (artifacts.VERDICT.read_bytes(), artifacts.REPORT_CARD.read_bytes()) == first
+
+
+def test_gating_never_waits_for_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import evals.gate, sys; print('torch' in sys.modules, 'mlflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False False"
