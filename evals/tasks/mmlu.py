@@ -46,14 +46,23 @@ def balanced(rows: list[Row], count: int) -> list[Row]:
 def letter_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
     """What the four answers " A" … " D" share at their beginning, and the token in which each differs.
 
+    A small vocabulary may have " A" as one token and " B" as two; then a space and the bare letters serve for all.
+
     Raises:
-        BadInput: the tokenizer cuts the letters so that no single token tells them apart.
+        BadInput: the tokenizer has no token for a letter.
     """
-    found = [tokenizer(f" {letter}", add_special_tokens=False)["input_ids"] for letter in LETTERS]
-    shared, last = found[0][:-1], [ids[-1] for ids in found]
-    if any(ids[:-1] != shared for ids in found) or len(set(last)) != len(LETTERS):
-        raise BadInput(f"the tokenizer encodes the answers A, B, C, D as {found}: train it with the letters as tokens")
-    return shared, last
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    whole = [encode(f" {letter}") for letter in LETTERS]
+    apart = [encode(" ") + encode(letter) for letter in LETTERS]
+    for found in (whole, apart):
+        shared, last = found[0][:-1], [ids[-1] for ids in found]
+        if all(ids[:-1] == shared for ids in found) and len(set(last)) == len(LETTERS):
+            return shared, last
+    raise BadInput(f"the tokenizer encodes the answers A, B, C, D as {apart}: it needs a token for each letter")
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ class Annotation:
     simulated: bool
     ranking: tuple[tuple[str, ...], ...]  # completion ids, best group first; a group is a tie
     shown_order: tuple[str, ...]
-    flags: tuple[str, ...]  # about the whole task: none_acceptable, harmful, cannot_judge
+    flags: tuple[str, ...]  # about the whole task: none_acceptable, harmful, cannot_judge, as_shown, skipped
     response_flags: dict[str, tuple[str, ...]]  # completion id -> untruthful, harmful, off_topic
     comment: str
     lead_time_s: float  # from opening the task to submitting it

@@ -191,22 +191,22 @@ class TransformersEngine:
 
     def _draw(self, prompts: Sequence[Sequence[int]], rows: list[_Row]) -> Iterator[None]:
         """Draw tokens until every row has finished; yields after each step. Iterate under no-grad or as a stream."""
+        # Rows with one prompt share its pass through the model.
+        different = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
         with torch.inference_mode():
-            ids, mask = pad_left(prompts, self.tokenizer.pad_token_id)
+            ids, mask = pad_left(different, self.tokenizer.pad_token_id)
             ids, mask = ids.to(self.device), mask.to(self.device)
             positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)
             cache = DynamicCache(config=self.model.config)
-            active = list(rows)
-        while active:
+            logits = self._next_logits(ids, mask, positions, cache)
+            if len(different) < len(rows):
+                place = {prompt: index for index, prompt in enumerate(different)}
+                of_row = torch.tensor([place[tuple(prompt)] for prompt in prompts], device=self.device)
+                logits, mask, positions = logits[of_row], mask[of_row], positions[of_row]
+                cache.batch_select_indices(of_row)
+        active = list(rows)
+        while True:
             with torch.inference_mode():
-                logits = self.model(
-                    input_ids=ids,
-                    attention_mask=mask,
-                    position_ids=positions,
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                ).logits[:, -1]
                 tokens = draw(logits, active)
                 chosen = torch.tensor(tokens, device=self.device)
                 logprobs = logits.float().log_softmax(dim=-1).gather(1, chosen[:, None]).squeeze(1).tolist()
@@ -215,16 +215,30 @@ class TransformersEngine:
                         self._append(row, token, logprob)
             yield
             going = [position for position, row in enumerate(active) if row.finish is None]
+            if not going:
+                return
             with torch.inference_mode():
                 if len(going) <= len(active) * (1 - LEAVE_SHARE):
                     kept = torch.tensor(going, dtype=torch.long, device=self.device)
                     active = [active[position] for position in going]
-                    if active:
-                        cache.batch_select_indices(kept)
+                    cache.batch_select_indices(kept)
                     mask, chosen, positions = mask[kept], chosen[kept], positions[kept]
-                ids = chosen[:, None]
                 positions = positions[:, -1:] + 1
                 mask = torch.cat([mask, mask.new_ones((len(active), 1))], dim=1)
+                logits = self._next_logits(chosen[:, None], mask, positions, cache)
+
+    def _next_logits(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
+        """Logits [B, V] of the token that follows `ids` [B, L]; the cache grows by them."""
+        output = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: Tensor = output.logits[:, -1]
+        return logits
 
     def _append(self, row: _Row, token: int, logprob: float) -> None:
         if token == self.tokenizer.eos_token_id:

@@ -1,4 +1,4 @@
-"""The gate on real numbers: a sane candidate passes, a spoiled one is refused, and the verdict never depends on luck."""
+"""The gate on real numbers: a sane candidate passes, a spoiled one is refused, identical inputs agree."""
 
 import json
 from dataclasses import replace
@@ -54,11 +54,11 @@ def full_evidence(**changes: Any) -> Evidence:
         "perplexity": results("perplexity", [3.0, 2.5, 3.5, 2.0] * 4),
         "reward": results("standardized", [0.1, -0.2, 0.4, 0.0] * 10),
         "chat_quality": [
-            replace(sample, scores={name: sample.scores["x"] for name in ("not_empty", "clean", "stopped")})
+            replace(sample, scores=dict.fromkeys(("not_empty", "clean", "stopped"), sample.scores["x"]))
             for sample in results("x", [1.0] * 40)
         ],
         "safety": [
-            replace(sample, scores={name: sample.scores["x"] for name in ("compliance", "over_refusal", "flagged")})
+            replace(sample, scores=dict.fromkeys(("compliance", "over_refusal", "flagged"), sample.scores["x"]))
             for sample in results("x", [0.0] * 40)
         ],
         "humaneval": results("pass_at_1", answers(5, 20)),

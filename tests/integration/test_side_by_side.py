@@ -1,0 +1,28 @@
+"""Two runs at once with different parameters: both end right, and neither sees the other's files."""
+
+import os
+
+import pytest
+
+from pipelines.core.config import load_params
+
+from .conftest import Loop
+
+pytestmark = [
+    pytest.mark.loop,
+    pytest.mark.skipif(os.environ.get("FULL") != "1", reason="takes minutes more; FULL=1 runs it"),
+]
+
+
+def test_two_runs_at_once_are_both_right(loop: Loop) -> None:
+    settings = {"left": 0.07, "right": 0.08}
+    demos = {name: loop.start(name, f"SET=ppo.kl_coefficient={value}") for name, value in settings.items()}
+    finished = {name: loop.finish(name, demo) for name, demo in demos.items()}
+    for name, result in finished.items():
+        assert result.summary["failures"] == [], name
+        assert load_params(result.workspace / "params.yaml").ppo.kl_coefficient == settings[name]
+    left, right = finished["left"].lock, finished["right"].lock
+    before_ppo = set(left) - {"ppo", "evaluate", "gate"}
+    assert all(left[stage]["outs"] == right[stage]["outs"] for stage in before_ppo if stage != "pull_annotations")
+    assert left["ppo"]["outs"] != right["ppo"]["outs"]
+    assert finished["left"].summary["model_version"] != finished["right"].summary["model_version"]
