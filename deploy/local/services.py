@@ -147,7 +147,10 @@ def airflow_environment(settings: Settings, keys: Secrets) -> dict[str, str]:
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
-        # A task gives up after this many failed heartbeats (5 s each): an API server that restarts costs no task.
+        # A running task asks a dead API server again often and long enough to outlive its restart.
+        "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "30",
+        "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MIN": "0.5",
+        "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "2",
         "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "12",
     }
     return ours | given
