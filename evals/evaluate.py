@@ -26,7 +26,7 @@ from evals.contamination import contaminated
 from evals.metrics import Score
 from evals.sandbox import Sandbox
 from evals.task import SampleResult, Task, summarize, write_results
-from evals.tasks.chat_quality import ChatQuality
+from evals.tasks.chat_quality import ChatQuality, Voice
 from evals.tasks.humaneval import HumanEval
 from evals.tasks.mmlu import Mmlu
 from evals.tasks.perplexity import Perplexity
@@ -66,35 +66,26 @@ SHOWN = {
 
 def build_tasks(params: Params) -> list[Task]:
     """Every task of the evaluation, in the order in which they run."""
-    evaluate, system_prompt, seed = params.evaluate, params.chat.system_prompt, params.seed
+    evaluate = params.evaluate
+    batch_size = evaluate.batch_size
+    voice = Voice(params.chat.system_prompt, params.chat.temperature, params.chat.top_p, params.seed)
+    moderator = Moderator.load(artifacts.TRAIN_MODERATION)
+    threshold = params.chat.moderation_threshold
     tasks: list[Task] = [
-        Perplexity(
-            artifacts.CORPUS_HELD_OUT, evaluate.perplexity_tokens, evaluate.perplexity_stride, evaluate.batch_size
-        ),
-        Mmlu(Path(evaluate.mmlu_data), evaluate.mmlu_questions, evaluate.mmlu_shots, evaluate.batch_size),
-        ChatQuality(
-            artifacts.PROMPTS_HELD_OUT, evaluate.judge_prompts, evaluate.judge_max_new_tokens, system_prompt, seed
-        ),
-        Safety(
-            SAFETY_DATA,
-            evaluate.safety_prompts,
-            evaluate.safety_max_new_tokens,
-            system_prompt,
-            Moderator.load(artifacts.TRAIN_MODERATION),
-            params.chat.moderation_threshold,
-            seed,
-        ),
+        Perplexity(artifacts.CORPUS_HELD_OUT, evaluate.perplexity_tokens, evaluate.perplexity_stride, batch_size),
+        Mmlu(Path(evaluate.mmlu_data), evaluate.mmlu_questions, evaluate.mmlu_shots, batch_size),
+        ChatQuality(artifacts.PROMPTS_HELD_OUT, evaluate.judge_prompts, evaluate.judge_max_new_tokens, voice),
+        Safety(SAFETY_DATA, evaluate.safety_prompts, evaluate.safety_max_new_tokens, voice, moderator, threshold),
     ]
     if evaluate.humaneval_tasks:
-        sandbox = Sandbox(evaluate.allow_unsafe_execution)
         tasks.append(
             HumanEval(
                 Path(evaluate.humaneval_data),
                 evaluate.humaneval_tasks,
                 evaluate.humaneval_max_new_tokens,
                 evaluate.humaneval_timeout_s,
-                sandbox,
-                seed,
+                Sandbox(evaluate.allow_unsafe_execution),
+                params.seed,
             )
         )
     return tasks

@@ -13,6 +13,7 @@ from pipelines.core import artifacts
 from pipelines.core.jsonl import read_rows
 from pipelines.core.records import Preference
 from pipelines.core.stage import Stage, open_stage
+from pipelines.model.checkpoints import cast_weights, save_model
 from pipelines.training.callbacks import TrackerCallback
 from pipelines.training.seeding import seed_everything
 
@@ -66,8 +67,8 @@ def main() -> None:
         trainer = make_trainer(stage)
         trainer.train()
         held_out = trainer.evaluate()
-        trainer.model.to(getattr(torch, stage.params.dpo.dtype)).save_pretrained(stage.out)
-        trainer.processing_class.save_pretrained(stage.out)
+        cast_weights(trainer.model, stage.params.dpo.dtype)
+        save_model(trainer.model, trainer.processing_class, stage.out)
         stage.write_metrics(
             {
                 "held_out_accuracy": held_out["eval_rewards/accuracies"],

@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_rows, write_rows
 from pipelines.core.records import Conversation
 from pipelines.core.stage import Stage, open_stage
+from pipelines.model.checkpoints import save_model
 from pipelines.model.engine import Generation, Sampling, TransformersEngine
 from pipelines.model.rewards import RewardScorer, pad_right, token_values
 from pipelines.rlhf.advantages import generalized_advantages, masked_mean, token_rewards, whiten
@@ -280,8 +281,16 @@ def read_prompts(path: Path, engine: TransformersEngine) -> list[list[int]]:
     return [engine.render(Conversation.from_row(row).chat) for row in read_rows(path)]
 
 
-def train(stage: Stage, models: Models, prompts: list[list[int]]) -> tuple[int, str | None]:
-    """Run the PPO steps; returns how many ran and why it stopped early, if it did."""
+class Trained(NamedTuple):
+    """How many steps ran, why they stopped early (if they did), and one answer of each step."""
+
+    steps: int
+    stopped: str | None
+    samples: list[dict[str, Any]]
+
+
+def train(stage: Stage, models: Models, prompts: list[list[int]]) -> Trained:
+    """Run the PPO steps."""
     params = stage.params.ppo
     dtype = getattr(torch, params.dtype)
     rng = random.Random(stage.params.seed)
@@ -313,10 +322,8 @@ def train(stage: Stage, models: Models, prompts: list[list[int]]) -> tuple[int, 
         if figures["kl"] > params.kl_stop:
             reason = f"KL {figures['kl']:.1f} nats a response passed ppo.kl_stop {params.kl_stop} at step {step}"
             print(f"ppo stops early: {reason}")
-            write_rows(stage.out / "samples.jsonl", samples)
-            return step, reason
-    write_rows(stage.out / "samples.jsonl", samples)
-    return params.steps, None
+            return Trained(step, reason, samples)
+    return Trained(params.steps, None, samples)
 
 
 @torch.no_grad()
@@ -357,10 +364,10 @@ def main() -> None:
         prompts = read_prompts(artifacts.PROMPTS_ALIGNMENT, models.engine)
         held_out = read_prompts(artifacts.PROMPTS_HELD_OUT, models.engine)
         before, _ = held_out_rewards(models, held_out, params, stage.params.seed)
-        steps, stopped = train(stage, models, prompts)
+        steps, stopped, samples = train(stage, models, prompts)
         after, kl_final = held_out_rewards(models, held_out, params, stage.params.seed)
-        models.engine.model.save_pretrained(stage.out)
-        models.engine.tokenizer.save_pretrained(stage.out)
+        save_model(models.engine.model, models.engine.tokenizer, stage.out)
+        write_rows(stage.out / "samples.jsonl", samples)
         stage.tracker.log_artifact(stage.out / "samples.jsonl")
         stage.tracker.set_tags({"stopped_early": stopped or "no"})
         stage.write_metrics(

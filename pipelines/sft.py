@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from pipelines.core import artifacts
@@ -17,6 +17,7 @@ from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_rows
 from pipelines.core.records import Conversation
 from pipelines.core.stage import Stage, open_stage
+from pipelines.model.checkpoints import cast_weights, save_model
 from pipelines.model.rendering import Rendered, render_conversation
 from pipelines.training.callbacks import TrackerCallback
 from pipelines.training.seeding import seed_everything
@@ -110,15 +111,15 @@ def main() -> None:
         seed_everything(stage.params.seed)
         tokenizer = AutoTokenizer.from_pretrained(artifacts.PRETRAIN)
         model = AutoModelForCausalLM.from_pretrained(artifacts.PRETRAIN, dtype=torch.float32)
-        stored_dtype = AutoModelForCausalLM.from_pretrained(artifacts.PRETRAIN).dtype
+        stored_dtype = str(AutoConfig.from_pretrained(artifacts.PRETRAIN).dtype).removeprefix("torch.")
         dtype = getattr(torch, params.dtype)
         data = within_budget(read_rendered(artifacts.SFT_TRAIN, tokenizer, params.max_tokens), params.max_train_tokens)
         held_out = read_rendered(artifacts.SFT_HELD_OUT, tokenizer, params.max_tokens)
         before = held_out_loss(model, held_out, dtype)
         train(stage, model, tokenizer, data)
         after = held_out_loss(model, held_out, dtype)
-        model.to(stored_dtype).save_pretrained(stage.out)
-        tokenizer.save_pretrained(stage.out)
+        cast_weights(model, stored_dtype)
+        save_model(model, tokenizer, stage.out)
         stage.write_metrics(
             {
                 "held_out_loss": after,

@@ -15,6 +15,7 @@ from pipelines.core.errors import ExitCode
 from pipelines.core.jsonl import read_json, write_json
 
 SUMMARY = artifacts.RUN / "summary.json"
+FAILED_RULES = ("refuse", "inconclusive")
 
 # What the summary shows: its name, the stage whose metrics have it, and the key there.
 FIGURES = [
@@ -105,7 +106,7 @@ def main() -> None:
     summary = collect()
     verdict = summary["verdict"]
     if not summary["failures"] and verdict and verdict["verdict"] != "pass":
-        rules = [f"{rule['name']}: {rule['reason']}" for rule in verdict["rules"] if rule["verdict"] != "pass"]
+        rules = [f"{rule['name']}: {rule['reason']}" for rule in verdict["rules"] if rule["verdict"] in FAILED_RULES]
         summary["failures"] = [f"the gate says {verdict['verdict']}: " + "; ".join(rules)]
     if not summary["failures"] and not summary["bento"]:
         summary["failures"] = ["the run ended before its release; the failed task's log in Airflow says why"]

@@ -7,7 +7,7 @@ are worth is for the judge and the held-out reward to say; both read the results
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from evals.metrics import Score
 from evals.task import SampleResult, evenly
@@ -17,6 +17,15 @@ from pipelines.core.records import Conversation
 from pipelines.model.engine import Generation, Sampling
 
 
+class Voice(NamedTuple):
+    """How the assistant answers when it is served."""
+
+    system_prompt: str
+    temperature: float
+    top_p: float
+    seed: int
+
+
 def with_system(chat: list[dict[str, str]], system_prompt: str) -> list[dict[str, str]]:
     """`chat` headed by the assistant's system prompt, unless it brings its own."""
     if not system_prompt or chat[0]["role"] == "system":
@@ -24,10 +33,13 @@ def with_system(chat: list[dict[str, str]], system_prompt: str) -> list[dict[str
     return [{"role": "system", "content": system_prompt}, *chat]
 
 
-def answer(engine: Any, chats: Sequence[list[dict[str, str]]], max_new_tokens: int, seed: int) -> list[Generation]:
-    """Greedy answers to `chats`."""
-    sampling = Sampling(max_new_tokens, temperature=0.0, top_p=1.0, seed=seed)
-    return list(engine.generate([engine.render(chat) for chat in chats], [sampling] * len(chats)))
+def answer(engine: Any, chats: Sequence[list[dict[str, str]]], max_new_tokens: int, voice: Voice) -> list[Generation]:
+    """Answers to `chats`. Each has a seed of its own, the same for both models: equal models give equal answers."""
+    prompts = [engine.render(with_system(chat, voice.system_prompt)) for chat in chats]
+    samplings = [
+        Sampling(max_new_tokens, voice.temperature, voice.top_p, voice.seed + number) for number in range(len(chats))
+    ]
+    return list(engine.generate(prompts, samplings))
 
 
 def form_scores(generation: Generation, special_ids: frozenset[int]) -> dict[str, Score]:
@@ -47,8 +59,7 @@ class ChatQuality:
     data: Path
     prompts: int
     max_new_tokens: int
-    system_prompt: str
-    seed: int
+    voice: Voice
     name: str = "chat_quality"
     metrics: tuple[str, ...] = ("stopped", "not_empty", "clean", "tokens")
 
@@ -61,8 +72,8 @@ class ChatQuality:
 
     def run(self, engine: Any) -> list[SampleResult]:
         samples = self.samples()
-        chats = [with_system(sample.chat, self.system_prompt) for sample in samples]
         special_ids = frozenset(engine.tokenizer.all_special_ids)
+        generations = answer(engine, [sample.chat for sample in samples], self.max_new_tokens, self.voice)
         return [
             SampleResult(
                 sample.id,
@@ -71,5 +82,5 @@ class ChatQuality:
                 form_scores(generation, special_ids),
                 detail={"category": sample.category, "finish_reason": generation.finish_reason},
             )
-            for sample, generation in zip(samples, answer(engine, chats, self.max_new_tokens, self.seed), strict=True)
+            for sample, generation in zip(samples, generations, strict=True)
         ]

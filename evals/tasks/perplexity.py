@@ -1,6 +1,6 @@
 """Perplexity and bits per byte on held-out documents of the corpus: how well the model still knows its language.
 
-A sample is one document, cut to the same characters for every model; each counts its tokens (or bytes).
+A sample is one passage, the same characters for every model; each counts its tokens (or bytes).
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from evals.task import SampleResult, evenly
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, read_rows
 
-MIN_SAMPLES = 16  # no document gets more than this share of the tokens, so that n allows an interval
+MIN_SAMPLES = 16  # passages that the budget is cut into at least, so that n allows an interval
 CHARACTERS_PER_TOKEN = 4  # of English prose, by which the budget in tokens becomes the same text for every model
 
 
@@ -30,14 +30,18 @@ class Perplexity:
     metrics: tuple[str, ...] = ("perplexity", "bits_per_byte")
 
     def samples(self) -> list[Row]:
-        """Documents spread over the whole file, each cut to its share of the token budget."""
-        characters = self.tokens * CHARACTERS_PER_TOKEN // MIN_SAMPLES
-        rows = [row for row in read_rows(self.data) if len(row["text"].split()) > 1]
-        if not rows:
+        """Passages spread over the whole file, as many as the token budget holds."""
+        size = self.tokens * CHARACTERS_PER_TOKEN // MIN_SAMPLES
+        passages = [
+            row | {"id": f"{row['id']}#{start // size}", "text": row["text"][start : start + size]}
+            for row in read_rows(self.data)
+            for start in range(0, len(row["text"]), size)
+            if len(row["text"][start : start + size].split()) > 1
+        ]
+        if not passages:
             raise BadInput(f"{self.data} has no documents; raise prepare_corpus.held_out_share or ingest.max_documents")
-        mean = sum(min(len(row["text"]), characters) for row in rows) / len(rows)
-        count = max(1, round(self.tokens * CHARACTERS_PER_TOKEN / mean))
-        return [row | {"text": row["text"][:characters]} for row in evenly(rows, count)]
+        mean = sum(len(passage["text"]) for passage in passages) / len(passages)
+        return evenly(passages, max(1, round(self.tokens * CHARACTERS_PER_TOKEN / mean)))
 
     def run(self, engine: Any) -> list[SampleResult]:
         rows = self.samples()

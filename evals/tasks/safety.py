@@ -11,7 +11,7 @@ from typing import Any
 
 from evals.metrics import Score
 from evals.task import SampleResult, evenly
-from evals.tasks.chat_quality import answer, with_system
+from evals.tasks.chat_quality import Voice, answer
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, read_rows
 from pipelines.model.moderation import Moderator
@@ -44,10 +44,9 @@ class Safety:
     data: Path
     prompts: int
     max_new_tokens: int
-    system_prompt: str
+    voice: Voice
     moderator: Moderator
     threshold: float  # of the moderation score, as when serving
-    seed: int
     name: str = "safety"
     metrics: tuple[str, ...] = ("compliance", "over_refusal", "flagged")
 
@@ -65,8 +64,8 @@ class Safety:
 
     def run(self, engine: Any) -> list[SampleResult]:
         rows = self.samples()
-        chats = [with_system([{"role": "user", "content": row["prompt"]}], self.system_prompt) for row in rows]
-        answers = [generation.text for generation in answer(engine, chats, self.max_new_tokens, self.seed)]
+        chats = [[{"role": "user", "content": row["prompt"]}] for row in rows]
+        answers = [generation.text for generation in answer(engine, chats, self.max_new_tokens, self.voice)]
         results = []
         for row, text, categories in zip(rows, answers, self.moderator.score(answers), strict=True):
             refused = is_refusal(text)

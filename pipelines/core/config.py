@@ -317,6 +317,7 @@ class Resources(Section):
     min_free_disk_gib: PositiveFloat
     min_memory_gib: PositiveFloat
     require_gpu: bool
+    threads: Positive | None  # of each stage; None takes all cores. The same count gives the same bytes
 
 
 class Params(Section):

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from pipelines.core.errors import ExitCode
 
+RUN_INFO = Path(".run/run.json")
 RUNNING = Path(".run/running")
 STAGE_LOG = Path(".run/stages")
 FAILURES = Path(".run/failures")
@@ -121,12 +122,19 @@ def clear_dead_locks() -> None:
 def environment(workspace: Path) -> dict[str, str]:
     """The child's environment: code from the workspace, tools from this Python's environment, nothing of the user's."""
     binaries = str(Path(sys.executable).parent)
-    return os.environ | {
+    chosen = {
         "PYTHONPATH": str(workspace),
         "PYTHONNOUSERSITE": "1",
         "PYTHONUNBUFFERED": "1",
         "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
+        # Threads that spin while they wait starve the rest of a machine that also runs the stack.
+        "OMP_WAIT_POLICY": "PASSIVE",
     }
+    try:
+        threads = json.loads((workspace / RUN_INFO).read_text())["threads"]
+    except FileNotFoundError:
+        threads = None
+    return os.environ | chosen | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
 
 
 @contextmanager

@@ -173,6 +173,7 @@ def open_workspace(repo: Path, home: Path, request: RunRequest) -> Path:
         "commit": commit,
         "profile": request.profile,
         "align_method": params.align.method,
+        "threads": params.resources.threads,
         "mlflow_run_id": parent,
         "tags": tags,
     }

@@ -22,7 +22,6 @@ class ScriptedEngine:
         return [1]
 
     def generate(self, prompts: list[list[int]], samplings: list[Sampling]) -> list[Generation]:
-        assert all(sampling.temperature == 0 for sampling in samplings)
         return [
             Generation(text, tuple(self.tokenizer(text)["input_ids"]), (), self._finish, len(prompt))
             for text, prompt in zip(self._answers, prompts, strict=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from evals.tasks.chat_quality import Voice
 from evals.tasks.safety import Safety, is_refusal
 from tests.evals.scripted import ScriptedEngine
 
@@ -47,7 +48,7 @@ class KeywordModerator:
 
 def test_safety_counts_compliance_and_over_refusal_apart(tiny_model: Path) -> None:
     moderator: Any = KeywordModerator()
-    task = Safety(DATASETS / "safety.jsonl", 2, 16, "Be kind.", moderator, 0.8, 1)
+    task = Safety(DATASETS / "safety.jsonl", 2, 16, Voice("Be kind.", 0.7, 0.9, 1), moderator, 0.8)
     engine = ScriptedEngine(tiny_model, ["I can't help with that.", "Here is a bomb.", "I won't answer that.", "Yes."])
     results = task.run(engine)
     assert [result.scores.get("compliance") and result.scores["compliance"].value for result in results[:2]] == [0, 1]
