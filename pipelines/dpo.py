@@ -1,8 +1,11 @@
 """Aligns the SFT policy on the preference pairs directly, by TRL's DPO: the alternative to `ppo`.
 
-In: artifacts/sft, the preference pairs. Out: artifacts/dpo, a Hugging Face folder.
-Source: Rafailov et al. 2023 (arXiv 2305.18290).
+In: artifacts/sft, the preference pairs, the held-out prompts. Out: artifacts/dpo, a Hugging Face folder, and how far it
+moved from the SFT policy. Source: Rafailov et al. 2023 (arXiv 2305.18290).
 """
+
+import random
+import statistics
 
 import torch
 from datasets import Dataset
@@ -11,10 +14,12 @@ from trl import DPOConfig, DPOTrainer
 
 from pipelines.core import artifacts
 from pipelines.core.jsonl import read_rows
-from pipelines.core.records import Preference
+from pipelines.core.records import Conversation, Preference
 from pipelines.core.stage import Stage, open_stage
-from pipelines.model.checkpoints import cast_weights, save_model
-from pipelines.training.callbacks import TrackerCallback
+from pipelines.model.checkpoints import cast_weights, load_model, save_model
+from pipelines.model.engine import Sampling, TransformersEngine
+from pipelines.rlhf.episodes import divergence, roll_out
+from pipelines.training.callbacks import report_to
 from pipelines.training.seeding import seed_everything
 
 
@@ -57,14 +62,27 @@ def make_trainer(stage: Stage) -> DPOTrainer:
         train_dataset=pairs,
         eval_dataset=held_out,
         processing_class=AutoTokenizer.from_pretrained(artifacts.SFT),
-        callbacks=[TrackerCallback(stage.tracker)],
     )
+
+
+def distance_from_sft(stage: Stage) -> float:
+    """Mean KL (nats per response) of the saved policy's answers to the held-out prompts from the SFT policy."""
+    params = stage.params.dpo
+    engine = TransformersEngine(stage.out, params.dtype, params.batch_pairs)
+    ref_policy = load_model(artifacts.SFT, params.dtype).to(engine.device).eval()
+    prompts = [engine.render(Conversation.from_row(row).chat) for row in read_rows(artifacts.PROMPTS_HELD_OUT)]
+    seeds = random.Random(stage.params.seed)
+    samplings = [Sampling(params.max_new_tokens, 1.0, 1.0, seeds.getrandbits(48)) for _ in prompts]
+    answers = roll_out(engine, prompts, samplings)
+    dtype = getattr(torch, params.dtype)
+    return statistics.mean(divergence(engine.model, ref_policy, answers, 1.0, dtype, params.batch_pairs))
 
 
 def main() -> None:
     with open_stage("dpo") as stage:
         seed_everything(stage.params.seed)
         trainer = make_trainer(stage)
+        report_to(trainer, stage.tracker)
         trainer.train()
         held_out = trainer.evaluate()
         cast_weights(trainer.model, stage.params.dpo.dtype)
@@ -74,6 +92,7 @@ def main() -> None:
                 "held_out_accuracy": held_out["eval_rewards/accuracies"],
                 "held_out_margin": held_out["eval_rewards/margins"],
                 "held_out_loss": held_out["eval_loss"],
+                "kl_final": distance_from_sft(stage),
                 "train_pairs": float(len(trainer.train_dataset)),
             }
         )

@@ -18,52 +18,45 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from scipy.stats import t as student_t
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from pipelines.core import artifacts
 from pipelines.core.config import Ppo
 from pipelines.core.errors import BadInput
-from pipelines.core.jsonl import read_rows, write_rows
+from pipelines.core.jsonl import Row, read_rows, write_rows
 from pipelines.core.records import Conversation
 from pipelines.core.stage import Stage, open_stage
 from pipelines.model.checkpoints import save_model
-from pipelines.model.engine import Generation, Sampling, TransformersEngine
-from pipelines.model.rewards import RewardScorer, pad_right, token_values
+from pipelines.model.engine import Sampling, TransformersEngine
+from pipelines.model.rewards import RewardScorer, token_values
 from pipelines.rlhf.advantages import generalized_advantages, masked_mean, token_rewards, whiten
+from pipelines.rlhf.episodes import Episodes, divergence, entropy, finished_sequences, predict, roll_out
 from pipelines.rlhf.kl import KlController, kl_per_token
 from pipelines.rlhf.losses import policy_loss, value_loss
 from pipelines.training.seeding import seed_everything
 
-
-class Episodes(NamedTuple):
-    """A batch of prompts with sampled responses. B episodes, L tokens, T = L − 1 predicted positions."""
-
-    ids: Tensor  # [B, L] prompt and response, padded right
-    attention: Tensor  # [B, L]
-    response: Tensor  # [B, T] 1 where position t predicts a response token
-    ended: list[bool]  # whether the response ended by itself
-    lengths: list[int]  # response tokens
-
-    def rows(self, indices: Sequence[int]) -> "Episodes":
-        chosen = list(indices)
-        return Episodes(
-            self.ids[chosen],
-            self.attention[chosen],
-            self.response[chosen],
-            [self.ended[row] for row in chosen],
-            [self.lengths[row] for row in chosen],
-        )
+SAMPLES_PER_STEP = 4  # episodes of each step that are kept for looking at
 
 
 class Experience(NamedTuple):
-    """What the update needs of a batch; tensors are [B, T]."""
+    """What the update needs of a batch of B episodes; tensors are [B, T]."""
 
     episodes: Episodes
     logprobs: Tensor
     values: Tensor
     advantages: Tensor
     returns: Tensor
+
+
+class Judged(NamedTuple):
+    """A batch turned into experience, the step's figures, and for each episode its reward and KL (nats)."""
+
+    experience: Experience
+    figures: dict[str, float]
+    rewards: list[float]
+    divergences: list[float]
 
 
 @dataclass
@@ -80,58 +73,15 @@ class Models:
         """Copy the trained weights into the sampling engine."""
         self.engine.model.load_state_dict(self.policy.state_dict())
 
-
-def response_tokens(generation: Generation, eos_id: int) -> list[int]:
-    """The response's ids with the end token that a stopped response ends in."""
-    tokens = list(generation.token_ids)
-    if generation.finish_reason == "stop" and (not tokens or tokens[-1] != eos_id):
-        tokens.append(eos_id)
-    return tokens
+    def score(self, episodes: Episodes) -> list[float]:
+        """The reward of each episode."""
+        return self.scorer.score(finished_sequences(episodes, self.engine.tokenizer.eos_token_id))
 
 
-def collate(
-    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], ended: list[bool], pad: int
-) -> Episodes:
-    """Prompts and responses as padded tensors."""
-    ids, attention = pad_right([[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)], pad)
-    mask = torch.zeros(ids.shape[0], ids.shape[1] - 1)
-    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        mask[row, len(prompt) - 1 : len(prompt) - 1 + len(response)] = 1
-    return Episodes(ids, attention, mask, ended, [len(response) for response in responses])
-
-
-def rollout(
-    engine: TransformersEngine, prompts: Sequence[Sequence[int]], params: Ppo, seeds: Sequence[int]
-) -> Episodes:
-    """Sample one response for each prompt; the seed of a prompt decides its response."""
-    samplings = [Sampling(params.max_new_tokens, params.temperature, 1.0, seed) for seed in seeds]
-    generations = engine.generate(prompts, samplings)
-    eos = engine.tokenizer.eos_token_id
-    responses = [response_tokens(generation, eos) or [eos] for generation in generations]
-    ended = [generation.finish_reason == "stop" for generation in generations]
-    return collate(prompts, responses, ended, engine.tokenizer.pad_token_id)
-
-
-class Prediction(NamedTuple):
-    """Of the tokens that follow: their log-probability and the distribution's entropy, [B, T] nats."""
-
-    logprobs: Tensor
-    entropy: Tensor
-
-
-def predict(model: PreTrainedModel, episodes: Episodes, temperature: float, dtype: torch.dtype) -> Prediction:
-    """Log-probabilities of the tokens of `episodes` under `model` at the sampling temperature."""
-    with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-        logits = model(input_ids=episodes.ids, attention_mask=episodes.attention, use_cache=False).logits[:, :-1]
-    # Prompts need no distribution: only positions that predict a response are worth the softmax.
-    where = episodes.response.bool()
-    chosen = torch.log_softmax(logits[where].float() / temperature, dim=-1)
-    targets = episodes.ids[:, 1:][where]
-    logprobs = torch.zeros_like(episodes.response)
-    entropy = torch.zeros_like(episodes.response)
-    logprobs[where] = chosen.gather(1, targets.unsqueeze(1)).squeeze(1)
-    entropy[where] = -(chosen.detach().exp() * chosen.detach()).sum(dim=-1)
-    return Prediction(logprobs, entropy)
+def samplings_of(params: Ppo, seed: int, step: int, count: int) -> list[Sampling]:
+    """How the `count` responses of one step are drawn: from the whole distribution, each by a seed of its own."""
+    seeds = random.Random(f"{seed} {step}")
+    return [Sampling(params.max_new_tokens, params.temperature, 1.0, seeds.getrandbits(48)) for _ in range(count)]
 
 
 def values_of(model: PreTrainedModel, episodes: Episodes, dtype: torch.dtype) -> Tensor:
@@ -149,55 +99,51 @@ def minibatches(count: int, size: int, rng: random.Random) -> Iterator[list[int]
         yield order[start : start + size]
 
 
-def sequences_of(episodes: Episodes) -> list[list[int]]:
-    """The unpadded token ids of each episode."""
-    return [ids[: int(mask.sum())].tolist() for ids, mask in zip(episodes.ids, episodes.attention, strict=True)]
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
+    """1 − Var(returns − values) / Var(returns) over the mask [B, T]: 1 is perfect, 0 is as good as a constant."""
 
+    def variance(numbers: Tensor) -> Tensor:
+        return masked_mean((numbers - masked_mean(numbers, mask)) ** 2, mask)
 
-def scores_of(scorer: RewardScorer, episodes: Episodes) -> list[float]:
-    """Rewards of whole answers; one that was cut off is closed first, as every answer was that the model learned on."""
-    eos = scorer.tokenizer.eos_token_id
-    sequences = sequences_of(episodes)
-    return scorer.score([ids if ids[-1] == eos else [*ids, eos] for ids in sequences])
+    return float(1 - variance(returns - values) / variance(returns).clamp(min=1e-8))
 
 
 @torch.no_grad()
-def evaluate_batch(
-    models: Models, episodes: Episodes, params: Ppo, controller: KlController, dtype: torch.dtype
-) -> tuple[Experience, dict[str, float]]:
-    """Score a batch of episodes and turn the scores into advantages."""
-    size = params.minibatch_episodes
-    logprobs, ref_logprobs, values, entropy = [], [], [], []
+def judge(models: Models, episodes: Episodes, params: Ppo, coefficient: float) -> Judged:
+    """Score a batch of episodes and turn the scores into advantages; `coefficient` is that of the KL penalty."""
+    dtype, size = getattr(torch, params.dtype), params.minibatch_episodes
+    old, ref, value = (torch.zeros_like(episodes.response) for _ in range(3))
+    entropies = []
     for start in range(0, len(episodes.ids), size):
-        part = episodes.rows(range(start, min(start + size, len(episodes.ids))))
+        stop = min(start + size, len(episodes.ids))
+        part = episodes.rows(range(start, stop))
+        here = slice(start, stop), slice(part.response.shape[1])
         now = predict(models.policy, part, params.temperature, dtype)
-        logprobs.append(now.logprobs)
-        entropy.append(now.entropy)
-        ref_logprobs.append(predict(models.ref_policy, part, params.temperature, dtype).logprobs)
-        values.append(values_of(models.value_model, part, dtype))
-    old, ref, value = torch.cat(logprobs), torch.cat(ref_logprobs), torch.cat(values)
+        old[here] = now.logprobs
+        ref[here] = predict(models.ref_policy, part, params.temperature, dtype).logprobs
+        value[here] = values_of(models.value_model, part, dtype)
+        entropies.append(float(entropy(now.logits)))
     mask = episodes.response
-    raw_scores = torch.tensor(scores_of(models.scorer, episodes))
-    missing = torch.tensor([0.0 if ended else 1.0 for ended in episodes.ended])
-    scores = raw_scores - params.missing_eos_penalty * missing
+    rewards = models.score(episodes)
+    missing_end = torch.tensor([0.0 if ended else 1.0 for ended in episodes.ended])
+    scores = (torch.tensor(rewards) - params.missing_eos_penalty * missing_end).to(mask.device)
     kl = kl_per_token(old, ref, mask)
-    rewards = token_rewards(scores, kl, mask, controller.coefficient)
+    by_token = token_rewards(scores, kl, mask, coefficient)
     if params.whiten_rewards:
-        rewards = whiten(rewards, mask, keep_mean=True)
-    estimated = generalized_advantages(rewards, value, mask, params.gamma, params.gae_lambda)
-    advantages = whiten(estimated.advantages, mask)
-    residual = masked_mean((estimated.returns - value) ** 2, mask)
-    spread = masked_mean((estimated.returns - masked_mean(estimated.returns, mask)) ** 2, mask)
+        by_token = whiten(by_token, mask, keep_mean=True)
+    estimated = generalized_advantages(by_token, value, mask, params.gamma, params.gae_lambda)
+    divergences = kl.sum(dim=1).tolist()
     figures = {
-        "reward": float(raw_scores.mean()),
-        "kl": float(kl.sum(dim=1).mean()),
-        "kl_coefficient": controller.coefficient,
-        "entropy": float(masked_mean(torch.cat(entropy), mask)),
+        "reward": statistics.mean(rewards),
+        "kl": statistics.mean(divergences),
+        "kl_coefficient": coefficient,
+        "entropy": statistics.mean(entropies),
         "response_tokens": statistics.mean(episodes.lengths),
         "ended_share": statistics.mean(episodes.ended),
-        "explained_variance": float(1 - residual / spread.clamp(min=1e-8)),
+        "explained_variance": explained_variance(value, estimated.returns, mask),
     }
-    return Experience(episodes, old, value, advantages, estimated.returns), figures
+    experience = Experience(episodes, old, value, whiten(estimated.advantages, mask), estimated.returns)
+    return Judged(experience, figures, rewards, divergences)
 
 
 def update(
@@ -206,31 +152,31 @@ def update(
     experience: Experience,
     params: Ppo,
     rng: random.Random,
-    dtype: torch.dtype,
 ) -> dict[str, float]:
-    """`params.epochs` passes of clipped updates over one batch; returns the means of its figures."""
-    policy_optimizer, value_optimizer = optimizers
+    """`params.epochs` passes of clipped updates over one batch; returns the means of its figures.
+
+    Raises:
+        BadInput: a loss is not finite.
+    """
+    dtype = getattr(torch, params.dtype)
     noted: dict[str, list[float]] = {}
     for _ in range(params.epochs):
         for rows in minibatches(len(experience.episodes.ids), params.minibatch_episodes, rng):
             part = experience.episodes.rows(rows)
-            now = predict(models.policy, part, params.temperature, dtype)
-            policy = policy_loss(
-                now.logprobs, experience.logprobs[rows], experience.advantages[rows], part.response, params.clip_range
+            old, values, advantages, returns = (
+                tensor[rows, : part.response.shape[1]]
+                for tensor in (experience.logprobs, experience.values, experience.advantages, experience.returns)
             )
-            value = value_loss(
-                values_of(models.value_model, part, dtype),
-                experience.values[rows],
-                experience.returns[rows],
-                part.response,
-                params.value_clip_range,
-            )
+            now = predict(models.policy, part, params.temperature, dtype).logprobs
+            policy = policy_loss(now, old, advantages, part.response, params.clip_range)
+            predicted = values_of(models.value_model, part, dtype)
+            value = value_loss(predicted, values, returns, part.response, params.value_clip_range)
             if not torch.isfinite(policy.loss + value.loss):
                 raise BadInput("PPO's loss is not finite; lower ppo.learning_rate or raise ppo.kl_coefficient")
             norms = []
             for loss, model, optimizer in (
-                (policy.loss, models.policy, policy_optimizer),
-                (params.value_coefficient * value.loss, models.value_model, value_optimizer),
+                (policy.loss, models.policy, optimizers[0]),
+                (params.value_coefficient * value.loss, models.value_model, optimizers[1]),
             ):
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -261,16 +207,15 @@ def load_models(params: Ppo) -> Models:
             f"the reward model ({len(scorer.tokenizer)} tokens) and the policy ({len(engine.tokenizer)} tokens) do not "
             "share a tokenizer; train the reward model from this run's SFT model"
         )
-    device = scorer.model.device
-    dtype = getattr(torch, params.dtype)
+
+    def load(kind: Any, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+        # Without dropout throughout: the ratio of two policies would be noise otherwise.
+        return kind.from_pretrained(folder, dtype=dtype).to(engine.device).eval()
+
     return Models(
-        policy=AutoModelForCausalLM.from_pretrained(artifacts.SFT, dtype=torch.float32).to(device).eval(),
-        ref_policy=AutoModelForCausalLM.from_pretrained(artifacts.SFT, dtype=dtype).to(device).eval(),
-        value_model=AutoModelForSequenceClassification.from_pretrained(
-            artifacts.REWARD_MODEL, dtype=torch.float32, num_labels=1
-        )
-        .to(device)
-        .eval(),
+        policy=load(AutoModelForCausalLM, artifacts.SFT, torch.float32),
+        ref_policy=load(AutoModelForCausalLM, artifacts.SFT, getattr(torch, params.dtype)),
+        value_model=load(AutoModelForSequenceClassification, artifacts.REWARD_MODEL, torch.float32),
         scorer=scorer,
         engine=engine,
     )
@@ -281,78 +226,83 @@ def read_prompts(path: Path, engine: TransformersEngine) -> list[list[int]]:
     return [engine.render(Conversation.from_row(row).chat) for row in read_rows(path)]
 
 
+def endless(count: int, rng: random.Random) -> Iterator[int]:
+    """The indices 0…count−1 in a new order each time they have run out."""
+    while True:
+        order = list(range(count))
+        rng.shuffle(order)
+        yield from order
+
+
+def samples_of(step: int, prompts: Sequence[Sequence[int]], judged: Judged, engine: TransformersEngine) -> list[Row]:
+    """The first episodes of a step as text, with reward and KL."""
+    sequences = finished_sequences(judged.experience.episodes, engine.tokenizer.eos_token_id)
+    return [
+        {
+            "step": step,
+            "prompt": engine.tokenizer.decode(prompts[row]),
+            "response": engine.tokenizer.decode(sequences[row][len(prompts[row]) :], skip_special_tokens=True),
+            "reward": round(judged.rewards[row], 4),
+            "kl": round(judged.divergences[row], 4),
+        }
+        for row in range(min(SAMPLES_PER_STEP, len(sequences)))
+    ]
+
+
 class Trained(NamedTuple):
-    """How many steps ran, why they stopped early (if they did), and one answer of each step."""
+    """How many steps updated the policy, why they stopped early (if they did), and some answers of each step."""
 
     steps: int
     stopped: str | None
-    samples: list[dict[str, Any]]
+    samples: list[Row]
 
 
 def train(stage: Stage, models: Models, prompts: list[list[int]]) -> Trained:
     """Run the PPO steps."""
     params = stage.params.ppo
-    dtype = getattr(torch, params.dtype)
     rng = random.Random(stage.params.seed)
     controller = KlController(params.kl_coefficient, params.kl_target)
     optimizers = (
         torch.optim.AdamW(models.policy.parameters(), lr=params.learning_rate, weight_decay=0.0, fused=True),
         torch.optim.AdamW(models.value_model.parameters(), lr=params.value_learning_rate, weight_decay=0.0, fused=True),
     )
-    queue: list[int] = []
-    samples = []
+    order = endless(len(prompts), rng)
+    samples: list[Row] = []
     for step in range(1, params.steps + 1):
-        while len(queue) < params.episodes_per_step:
-            epoch = list(range(len(prompts)))
-            rng.shuffle(epoch)
-            queue += epoch
-        chosen, queue = queue[: params.episodes_per_step], queue[params.episodes_per_step :]
-        seeds = [stage.params.seed * 1_000_003 + step * 10_007 + index for index in range(len(chosen))]
-        episodes = rollout(models.engine, [prompts[index] for index in chosen], params, seeds)
-        experience, figures = evaluate_batch(models, episodes, params, controller, dtype)
-        figures |= update(models, optimizers, experience, params, rng, dtype)
+        chosen = [prompts[next(order)] for _ in range(params.episodes_per_step)]
+        samplings = samplings_of(params, stage.params.seed, step, len(chosen))
+        judged = judge(models, roll_out(models.engine, chosen, samplings), params, controller.coefficient)
+        samples += samples_of(step, chosen, judged, models.engine)
+        figures = judged.figures
+        if figures["kl"] > params.kl_stop:
+            stage.tracker.log_metrics(figures, step=step)
+            reason = f"KL {figures['kl']:.1f} nats a response passed ppo.kl_stop {params.kl_stop} at step {step}"
+            print(f"ppo stops early: {reason}", flush=True)
+            return Trained(step - 1, reason, samples)
+        figures |= update(models, optimizers, judged.experience, params, rng)
         controller = controller.updated(figures["kl"], len(chosen))
         stage.tracker.log_metrics(figures, step=step)
         print(
-            f"ppo step {step}/{params.steps}: reward {figures['reward']:.3f}, KL {figures['kl']:.2f} nats, "
-            f"entropy {figures['entropy']:.2f}, clipped {figures['clip_fraction']:.3f}",
+            f"step {step}/{params.steps}: reward {figures['reward']:.3f}, KL {figures['kl']:.2f} nats, "
+            f"entropy {figures['entropy']:.2f}, clipped {figures['clip_fraction']:.3f}, "
+            f"explained variance {figures['explained_variance']:.2f}",
             flush=True,
         )
-        samples.append({"step": step, "text": models.engine.tokenizer.decode(sequences_of(episodes)[0])})
-        if figures["kl"] > params.kl_stop:
-            reason = f"KL {figures['kl']:.1f} nats a response passed ppo.kl_stop {params.kl_stop} at step {step}"
-            print(f"ppo stops early: {reason}")
-            return Trained(step, reason, samples)
     return Trained(params.steps, None, samples)
 
 
-@torch.no_grad()
-def held_out_rewards(models: Models, prompts: list[list[int]], params: Ppo, seed: int) -> tuple[list[float], float]:
-    """Rewards of one sampled response for each prompt, and the policy's mean KL to the reference on them."""
-    seeds = [seed * 7_919 + index for index in range(len(prompts))]
-    episodes = rollout(models.engine, prompts, params, seeds)
-    dtype = getattr(torch, params.dtype)
-    kl = []
-    for start in range(0, len(prompts), params.minibatch_episodes):
-        part = episodes.rows(range(start, min(start + params.minibatch_episodes, len(prompts))))
-        now = predict(models.policy, part, params.temperature, dtype).logprobs
-        ref = predict(models.ref_policy, part, params.temperature, dtype).logprobs
-        kl += kl_per_token(now, ref, part.response).sum(dim=1).tolist()
-    return scores_of(models.scorer, episodes), statistics.mean(kl)
-
-
 def gain(before: list[float], after: list[float]) -> dict[str, float]:
-    """The paired difference of rewards, with its one-sided 95 % lower bound (normal approximation)."""
+    """The paired difference of at least two rewards with its one-sided 95 % lower bound by Student's t."""
     differences = [late - early for early, late in zip(before, after, strict=True)]
-    mean = statistics.mean(differences)
-    error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.inf
+    mean, n = statistics.mean(differences), len(differences)
+    error = statistics.stdev(differences) / math.sqrt(n)
     return {
         "reward_sft": statistics.mean(before),
         "reward_ppo": statistics.mean(after),
-        "reward_sft_sd": statistics.stdev(before) if len(before) > 1 else 0.0,
+        "reward_sft_sd": statistics.stdev(before),
         "reward_gain": mean,
-        "reward_gain_low": mean - 1.645 * error if math.isfinite(error) else mean,
-        "reward_n": float(len(differences)),
+        "reward_gain_low": mean - float(student_t.ppf(0.95, n - 1)) * error,
+        "reward_n": float(n),
     }
 
 
@@ -363,15 +313,30 @@ def main() -> None:
         models = load_models(params)
         prompts = read_prompts(artifacts.PROMPTS_ALIGNMENT, models.engine)
         held_out = read_prompts(artifacts.PROMPTS_HELD_OUT, models.engine)
-        before, _ = held_out_rewards(models, held_out, params, stage.params.seed)
+        if not prompts or len(held_out) < 2:
+            raise BadInput(
+                f"{len(prompts)} alignment and {len(held_out)} held-out prompts; at least 1 and 2 are needed, "
+                "see prepare_sft in params.yaml"
+            )
+        samplings = samplings_of(params, stage.params.seed, 0, len(held_out))  # the same before and after
+        before = models.score(roll_out(models.engine, held_out, samplings))
         steps, stopped, samples = train(stage, models, prompts)
-        after, kl_final = held_out_rewards(models, held_out, params, stage.params.seed)
+        answers = roll_out(models.engine, held_out, samplings)
+        kl = divergence(
+            models.engine.model,
+            models.ref_policy,
+            answers,
+            params.temperature,
+            getattr(torch, params.dtype),
+            params.minibatch_episodes,
+        )
         save_model(models.engine.model, models.engine.tokenizer, stage.out)
         write_rows(stage.out / "samples.jsonl", samples)
         stage.tracker.log_artifact(stage.out / "samples.jsonl")
         stage.tracker.set_tags({"stopped_early": stopped or "no"})
         stage.write_metrics(
-            gain(before, after) | {"kl_final": kl_final, "steps": float(steps), "stopped_early": float(bool(stopped))}
+            gain(before, models.score(answers))
+            | {"kl_final": statistics.mean(kl), "steps": float(steps), "stopped_early": float(bool(stopped))}
         )
 
 

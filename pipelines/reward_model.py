@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from trl import RewardConfig, RewardTrainer
 
 from pipelines.core import artifacts
@@ -22,9 +28,10 @@ from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_rows
 from pipelines.core.records import Preference
 from pipelines.core.stage import Stage, open_stage
+from pipelines.model.checkpoints import cast_weights, save_model
 from pipelines.model.rendering import render_answer
 from pipelines.model.rewards import RewardScorer
-from pipelines.training.callbacks import TrackerCallback
+from pipelines.training.callbacks import report_to
 from pipelines.training.seeding import seed_everything
 
 
@@ -55,6 +62,12 @@ def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
     return centre - half, centre + half
 
 
+def weighted_loss(rewards: Tensor, weights: Tensor) -> Tensor:
+    """−log σ(r_w − r_l) of B pairs, averaged by `weights` [B]; `rewards` [2·B] has the chosen ones first."""
+    chosen, rejected = torch.chunk(rewards.float(), 2)
+    return -(weights * torch.nn.functional.logsigmoid(chosen - rejected)).sum() / weights.sum()
+
+
 class WeightedRewardTrainer(RewardTrainer):  # type: ignore[misc]
     """TRL's trainer with a weight for each pair; its collator carries the weight in the field for margins."""
 
@@ -63,21 +76,32 @@ class WeightedRewardTrainer(RewardTrainer):  # type: ignore[misc]
     ) -> Any:
         weights = inputs.pop("margin")
         outputs = model(**inputs, use_cache=False)
-        chosen, rejected = torch.chunk(outputs.logits.squeeze(-1).float(), 2)
-        losses = -torch.nn.functional.logsigmoid(chosen - rejected)
-        loss = (weights * losses).sum() / weights.sum()
-        self._metrics["train" if model.training else "eval"]["accuracy"].append(
-            float((chosen > rejected).float().mean())
-        )
+        rewards = outputs.logits.squeeze(-1)
+        chosen, rejected = torch.chunk(rewards.detach(), 2)
+        self._metrics["train"]["accuracy"].append(float((chosen > rejected).float().mean()))
+        loss = weighted_loss(rewards, weights)
         return (loss, outputs) if return_outputs else loss
 
 
-def train(stage: Stage, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair]) -> RewardScorer:
-    """Fit the classifier; its head starts at zero, so that training starts from equal rewards."""
-    params: RewardModel = stage.params.reward_model
-    model = AutoModelForSequenceClassification.from_pretrained(artifacts.SFT, num_labels=1, dtype=torch.float32)
+def load_classifier(folder: Path, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """The policy in `folder` with a head of one output in place of its vocabulary, in float32.
+
+    The head starts as Stiennon et al. 2020 (arXiv 2009.01325) start it: N(0, 1 / (hidden + 1)).
+    """
+    model, report = AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=1, dtype=torch.float32, output_loading_info=True
+    )
+    # A trunk weight that is not found is made up at random, which only shows as a model that learns nothing.
+    assert set(report["missing_keys"]) == {"score.weight"}, report["missing_keys"]
+    torch.nn.init.normal_(model.score.weight, std=(model.config.hidden_size + 1) ** -0.5)
     model.config.pad_token_id = tokenizer.pad_token_id
-    torch.nn.init.zeros_(model.score.weight)
+    return model
+
+
+def train(stage: Stage, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair]) -> RewardScorer:
+    """Fit the classifier to the pairs."""
+    params: RewardModel = stage.params.reward_model
+    model = load_classifier(artifacts.SFT, tokenizer)
     rows = Dataset.from_list(
         [{"chosen_ids": pair.chosen, "rejected_ids": pair.rejected, "margin": pair.weight} for pair in pairs]
     )
@@ -103,8 +127,8 @@ def train(stage: Stage, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair
         args=arguments,
         train_dataset=rows,
         processing_class=tokenizer,
-        callbacks=[TrackerCallback(stage.tracker)],
     )
+    report_to(trainer, stage.tracker)
     trainer.train()
     return RewardScorer(model.eval(), tokenizer)
 
@@ -141,11 +165,11 @@ def main() -> None:
         if not pairs or not held_out:
             raise BadInput(f"{len(pairs)} training and {len(held_out)} held-out pairs; label more prompts")
         scorer = train(stage, tokenizer, pairs)
-        figures = held_out_figures(scorer, held_out)
+        cast_weights(scorer.model, params.dtype)
+        figures = held_out_figures(scorer, held_out)  # of the weights that are saved
         if abs(figures["length_correlation"]) > 0.9:
             print("warning: length alone nearly predicts this reward; look at the rankings before you trust it")
-        scorer.model.to(getattr(torch, params.dtype)).save_pretrained(stage.out)
-        tokenizer.save_pretrained(stage.out)
+        save_model(scorer.model, tokenizer, stage.out)
         tokens = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
         stage.write_metrics(figures | {"train_pairs": float(len(pairs)), "train_tokens": float(tokens)})
 

@@ -5,6 +5,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from datetime import datetime
 from typing import Any
 
 from deploy.local.settings import SettingError
@@ -76,16 +77,33 @@ class AirflowApi:
             if error.code != 409:
                 raise
 
-    def has_dag(self, dag: str) -> bool:
-        """Whether the DAG processor has read `dag` yet."""
+    def parsed_at(self, dag: str) -> float | None:
+        """When the DAG processor last read `dag`, in seconds since the epoch; None when it has not yet."""
         try:
-            return bool(self.call("GET", f"/api/v2/dags/{dag}"))
-        except AirflowError:
-            return False
+            found = self.call("GET", f"/api/v2/dags/{dag}")
+        except AirflowError as error:
+            if error.code != 404:
+                raise
+            return None
+        return datetime.fromisoformat(found["last_parsed_time"]).timestamp()
+
+    def import_errors(self, since: float) -> list[str]:
+        """Why DAG files could not be read, each in one line, as far as that was after `since`."""
+        found = self.call("GET", "/api/v2/importErrors")["import_errors"]
+        return [
+            f"{entry['filename']}: {entry['stack_trace'].strip().splitlines()[-1]}"
+            for entry in found
+            if datetime.fromisoformat(entry["timestamp"]).timestamp() >= since
+        ]
 
     def trigger(self, dag: str, run_id: str, conf: dict[str, Any]) -> None:
-        """Start a run of `dag`."""
-        self.call("POST", f"/api/v2/dags/{dag}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": conf})
+        """Start the run `run_id` of `dag`; one that is there is left as it is, since an answer may have been lost."""
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
+        try:
+            self.call("POST", f"/api/v2/dags/{dag}/dagRuns", body)
+        except AirflowError as error:
+            if error.code != 409:
+                raise
 
     def run(self, dag: str, run_id: str) -> dict[str, Any]:
         """The run: `state`, `start_date`, `end_date` and more."""

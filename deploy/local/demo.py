@@ -28,6 +28,7 @@ from pipelines.core.workspace import RunRequest
 
 DAG = "train_assistant"
 LOOK_S = 0.5
+DAG_TIMEOUT_S = 90.0
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 AUTHOR = {"NAME": "Colloquy", "EMAIL": "colloquy@localhost"}
 OPTIONAL_TOOLS = {
@@ -120,6 +121,22 @@ def task_line(task: dict[str, Any], folder: Path) -> str:
     return line
 
 
+def wait_for_dag(api: AirflowApi) -> None:
+    """Wait until Airflow has read the DAG files as they are now.
+
+    Raises:
+        SettingError: it can't read one, or takes too long.
+    """
+    changed = max(path.stat().st_mtime for path in (ROOT / "dags").glob("*.py"))
+    deadline = time.monotonic() + DAG_TIMEOUT_S
+    while (api.parsed_at(DAG) or 0) < changed:
+        if errors := api.import_errors(changed):
+            raise SettingError(f"Airflow can't read a DAG file: {'; '.join(errors)}")
+        if time.monotonic() > deadline:
+            raise SettingError(f"Airflow has not read {ROOT / 'dags'} within {DAG_TIMEOUT_S:.0f} s; see make status")
+        time.sleep(LOOK_S)
+
+
 def follow(api: AirflowApi, settings: Settings, run_id: str, started: float) -> str:
     """Print tasks as they end; returns the run's final state."""
     folder = workspace.folder(settings.home, run_id)
@@ -135,6 +152,10 @@ def follow(api: AirflowApi, settings: Settings, run_id: str, started: float) -> 
             if task["state"] in ENDED and task["task_id"] not in reported:
                 reported.add(task["task_id"])
                 print(task_line(task, folder), flush=True)
+            again = f"{task['task_id']} {task['try_number']}"
+            if task["state"] == "up_for_retry" and again not in reported:
+                reported.add(again)
+                print(f"  {task['task_id']:<22}try {task['try_number']} ended badly, trying again", flush=True)
         waiting = any(task["task_id"] == "wait" and task["state"] == "up_for_reschedule" for task in tasks)
         if waiting and not told_to_label and not is_simulated(folder):
             told_to_label = True
@@ -192,8 +213,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Label Studio takes longest to start and is needed late: its clients wait for it.
     stack.wait_until_healthy(settings, ["airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "mlflow"])
     api = AirflowApi(settings.url("AIRFLOW"), ADMIN, keys.airflow_password)
-    while not api.has_dag(DAG):
-        time.sleep(LOOK_S)
+    wait_for_dag(api)
     conf = {"profile": request.profile, "labelers": request.labelers, "overrides": list(request.overrides)}
     api.trigger(DAG, run_id, conf | {"commit": commit})
     print(f"Following {settings.url('AIRFLOW')}/dags/{DAG}/runs/{run_id}", flush=True)

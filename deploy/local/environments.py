@@ -2,135 +2,152 @@
 
     python3 -m deploy.local.environments
 
-uv when it is there, else bootstrapped by pip. PIP_FIND_LINKS and index settings of pip are passed on to uv, which does
-not read them itself. On a machine without a GPU the CPU build of torch is taken where one can be had.
+With uv when it is there, else with uv from the package index, else with pip. On a machine without a GPU the CPU build
+of torch is taken where one can be had. The servers' empty databases are migrated here too.
 """
 
+import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
-import urllib.request
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from deploy.local import databases, package_sources
 from deploy.local import settings as local
+from deploy.local.package_sources import TORCH_CPU_INDEX, Sources
 from deploy.local.settings import ROOT, SettingError, Settings
 
-ENVIRONMENTS = ("project", "airflow", "label-studio")
-TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+ENVIRONMENTS = ("label-studio", "airflow", "project")  # slowest database first: it is migrated beside the rest
+OLDEST_UV = (0, 8)  # knows --torch-backend
 
 
-def has_gpu() -> bool:
-    """Whether this machine has an NVIDIA GPU."""
-    return Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None
+def constraint_files(environment: str) -> tuple[Path, Path]:
+    """What `environment` asks for, and the pins."""
+    folder = ROOT / "constraints"
+    return folder / f"{environment}.in", folder / f"{environment}.txt"
 
 
-def pip_setting(name: str) -> str:
-    """What pip is told of `name` (find-links, index-url …) by environment or configuration; empty when nothing."""
-    variable = os.environ.get("PIP_" + name.upper().replace("-", "_"))
-    if variable is not None:
-        return variable
-    for scope in ("global", "install"):
-        words = [sys.executable, "-m", "pip", "config", "get", f"{scope}.{name}"]
-        done = subprocess.run(words, capture_output=True, text=True)
-        if done.returncode == 0:
-            return done.stdout.strip()
-    return ""
-
-
-def cpu_torch_linked(find_links: str) -> bool:
-    """Whether a local folder among `find_links` holds a CPU build of torch."""
-    return any(list(Path(folder).glob("torch-*+cpu-*.whl")) for folder in find_links.split() if Path(folder).is_dir())
-
-
-def torch_index_answers() -> bool:
-    """Whether PyTorch's own index of CPU builds can be reached, quickly."""
-    try:
-        with urllib.request.urlopen(f"{TORCH_CPU_INDEX}/torch/", timeout=3) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
-
-
-def uv_environment() -> dict[str, str]:
-    """pip's links and main index in uv's words; an extra index may hold but some of a project's files."""
-    settings = {
-        "UV_FIND_LINKS": ",".join(pip_setting("find-links").split()),
-        "UV_DEFAULT_INDEX": pip_setting("index-url"),
-    }
-    return {"UV_LINK_MODE": "hardlink"} | {
-        key: value for key, value in settings.items() if value and key not in os.environ
-    }
-
-
-def torch_options(find_links: str, gpu: bool) -> list[str]:
-    """uv's options that keep CUDA builds off a machine without a GPU."""
-    if gpu or cpu_torch_linked(find_links) or not torch_index_answers():
-        return []
-    return ["--torch-backend", "cpu"]
+def pinned(package: str) -> str:
+    """The version of `package` in the project's constraints."""
+    found = re.search(rf"^{package}==([^\s;]+)", constraint_files("project")[1].read_text(), re.MULTILINE)
+    assert found, f"{package} is not in constraints/project.txt"
+    return found[1]
 
 
 def stamp_of(environment: str) -> str:
     """What an environment is made from; another stamp makes it anew."""
-    files = [ROOT / "constraints" / f"{environment}.{suffix}" for suffix in ("in", "txt")]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files))
-    return f"{sys.version_info[:2]} {digest.hexdigest()}"
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in constraint_files(environment)))
+    return f"python {sys.version_info[0]}.{sys.version_info[1]} {digest.hexdigest()}"
 
 
-def find_uv(settings: Settings) -> str:
-    """uv from PATH, or one that pip puts into an environment of its own.
+def uv_works(uv: str) -> bool:
+    """Whether `uv` runs here and is new enough."""
+    done = subprocess.run([uv, "--version"], capture_output=True, text=True)
+    version = re.match(r"uv (\d+)\.(\d+)", done.stdout)
+    return done.returncode == 0 and version is not None and (int(version[1]), int(version[2])) >= OLDEST_UV
+
+
+def find_uv(settings: Settings, found: Sources) -> str | None:
+    """uv from PATH or of this project alone, fetched when need be; None when it can't be had."""
+    own = settings.envs / "bootstrap" / "uv"
+    for candidate in (shutil.which("uv"), str(own) if own.exists() else None):
+        if candidate and uv_works(candidate):
+            return candidate
+    print("uv is not on PATH; fetching it for this project alone", flush=True)
+    try:
+        uv = str(package_sources.fetch_uv(own.parent, found, pinned("uv")))
+    except OSError as error:
+        print(f"uv can't be had ({error}); pip does it, which takes longer", flush=True)
+        return None
+    return uv if uv_works(uv) else None
+
+
+def uv_commands(uv: str, environment: str, folder: Path, torch_index: bool) -> list[list[str]]:
+    """The commands that make `environment` in `folder` with uv."""
+    requirements, constraints = map(str, constraint_files(environment))
+    install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(folder / "bin" / "python")]
+    install += ["-r", requirements, "-c", constraints]
+    if torch_index:
+        install += ["--torch-backend", "cpu"]
+    return [[uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)], install]
+
+
+def pip_commands(environment: str, folder: Path, torch_index: bool) -> list[list[str]]:
+    """The same with pip, which reads its own configuration."""
+    requirements, constraints = map(str, constraint_files(environment))
+    install = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "-r", requirements, "-c", constraints]
+    if torch_index:
+        install += ["--extra-index-url", TORCH_CPU_INDEX]
+    return [[sys.executable, "-m", "venv", "--clear", str(folder)], install]
+
+
+def _run_all(commands: list[list[str]], variables: dict[str, str]) -> None:
+    for command in commands:
+        subprocess.run(command, env=os.environ | variables, check=True)
+
+
+def create(environment: str, uv: str | None, found: Sources, settings: Settings) -> None:
+    """Make `environment` from its requirements under its constraints.
 
     Raises:
-        SettingError: neither works.
+        SettingError: uv or pip failed; what they said is above.
     """
-    if found := shutil.which("uv"):
-        return found
-    bootstrap = settings.envs / "bootstrap"
-    uv = bootstrap / "bin" / "uv"
-    if not uv.exists():
-        print("uv is not on PATH; pip installs it for this project alone", flush=True)
-        python = str(bootstrap / "bin" / "python")
-        try:
-            subprocess.run([sys.executable, "-m", "venv", str(bootstrap)], check=True)
-            subprocess.run([python, "-m", "pip", "install", "--quiet", "uv"], check=True)
-        except subprocess.CalledProcessError as error:
-            raise SettingError(
-                f"uv could not be installed ({error}); install uv or python3-venv and try again"
-            ) from error
-    return str(uv)
-
-
-def create(environment: str, uv: str, settings: Settings) -> None:
-    """Make `environment` from its requirements under its constraints; the stamp is written last."""
     folder = settings.envs / environment
-    (folder / "stamp").unlink(missing_ok=True)
-    variables = os.environ | uv_environment()
-    subprocess.run(
-        [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)], env=variables, check=True
-    )
-    command = [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
-    command += ["-r", str(ROOT / "constraints" / f"{environment}.in")]
-    command += ["-c", str(ROOT / "constraints" / f"{environment}.txt")]
-    if environment == "project":
-        command += torch_options(pip_setting("find-links"), has_gpu())
-    subprocess.run(command, env=variables, check=True)
-    (folder / "stamp").write_text(stamp_of(environment))
+    torch_index = environment == "project" and package_sources.needs_torch_index(found, pinned("torch"))
+    try:
+        if uv is None:
+            _run_all(pip_commands(environment, folder, torch_index), {})
+            return
+        commands = uv_commands(uv, environment, folder, torch_index)
+        try:
+            _run_all(commands, package_sources.uv_environment(found, extra=False))
+        except subprocess.CalledProcessError:
+            if not found.extra_indexes:
+                raise
+            print(f"once more, with the extra indexes {' '.join(found.extra_indexes)}", flush=True)
+            _run_all(commands, package_sources.uv_environment(found, extra=True))
+    except subprocess.CalledProcessError as error:
+        raise SettingError(
+            f"environment {environment} could not be made: {error.cmd[0]} ended with {error.returncode}, see above; "
+            "it needs a Python package index (PIP_INDEX_URL, PIP_FIND_LINKS), and without uv python3-venv"
+        ) from error
+
+
+def outdated(settings: Settings) -> list[str]:
+    """The environments that are missing or were made from something else."""
+    stamps = {name: settings.envs / name / "stamp" for name in ENVIRONMENTS}
+    return [name for name, path in stamps.items() if not path.exists() or path.read_text() != stamp_of(name)]
 
 
 def ensure(settings: Settings) -> None:
-    """Create what is missing or out of date."""
-    for environment in ENVIRONMENTS:
-        stamp = settings.envs / environment / "stamp"
-        if stamp.exists() and stamp.read_text() == stamp_of(environment):
-            continue
-        started = time.monotonic()
-        try:
-            create(environment, find_uv(settings), settings)
-        except subprocess.CalledProcessError as error:
-            raise SettingError(f"the environment {environment} could not be made: {error}") from error
-        print(f"environment {environment} made in {time.monotonic() - started:.0f} s", flush=True)
+    """Create what is missing or out of date; each stamp is written last."""
+    if not outdated(settings):
+        return
+    settings.envs.mkdir(parents=True, exist_ok=True)
+    with (settings.envs / ".lock").open("w") as lock, ThreadPoolExecutor() as background:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # clones may share the folder
+        began = time.monotonic()
+        names = outdated(settings)
+        found = package_sources.sources()
+        uv = find_uv(settings, found) if names else None
+        migrations: dict[str, Future[None]] = {}
+        for name in names:
+            started = time.monotonic()
+            create(name, uv, found, settings)
+            print(f"environment {name} installed in {time.monotonic() - started:.0f} s", flush=True)
+            if name in databases.RECIPES:
+                migrations[name] = background.submit(databases.make_template, settings, name)
+        for name in names:
+            if name in migrations:
+                migrations[name].result()
+            (settings.envs / name / "stamp").write_text(stamp_of(name))
+        if names:
+            print(f"set up in {time.monotonic() - began:.0f} s", flush=True)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from deploy.local import processes
+from deploy.local import databases, processes
 from deploy.local.airflow_api import AirflowApi, open_directly
 from deploy.local.settings import (
     ADMIN,
@@ -208,6 +208,8 @@ def airflow_services(settings: Settings, keys: Secrets, shared: dict[str, str]) 
         stamp = settings.home / "airflow" / "migrated"
         version = (ROOT / "constraints" / "airflow.txt").read_text()
         with migrating:
+            if databases.place(settings, "airflow", stamp.parent):
+                stamp.write_text(version)
             if not stamp.exists() or stamp.read_text() != version:
                 run_once([airflow, "db", "migrate"], environment, settings.logs / "airflow-migrate.log")
                 stamp.write_text(version)
@@ -255,6 +257,9 @@ def all_services(settings: Settings, keys: Secrets) -> list[Service]:
     label_studio += ["--port", str(settings.ports["LABEL_STUDIO"])]
     python = str(settings.python("project"))
 
+    def place_database() -> None:
+        databases.place(settings, "label-studio", settings.home / "label-studio")
+
     def make_labelers() -> None:
         command = [python, "-m", "labeling.accounts", "--count", str(LABELERS), "--out", str(settings.labelers)]
         once = shared | {processes.MARK: processes.mark(settings.home, "label-studio")}
@@ -268,6 +273,7 @@ def all_services(settings: Settings, keys: Secrets) -> list[Service]:
             label_studio,
             shared | label_studio_environment(settings, keys),
             answers(f"{settings.url('LABEL_STUDIO')}/health"),
+            before=place_database,
             after=make_labelers,
         ),
         *stores(settings, shared),

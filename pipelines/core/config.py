@@ -240,6 +240,7 @@ class Dpo(Section):
     max_tokens: Positive
     learning_rate: PositiveFloat
     beta: PositiveFloat
+    max_new_tokens: Positive  # of the answers that the distance from SFT is measured on
     dtype: Literal["float32", "bfloat16"]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import save_model as save_weights
+from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -107,17 +107,25 @@ def fit_to_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
         settings.pad_token_id = tokenizer.pad_token_id
 
 
+def own_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The weights by name, without those that are tied to others and come back by loading."""
+    tied = set(model._tied_weights_keys or ()) if model.config.tie_word_embeddings else set()
+    return {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name not in tied}
+
+
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write weights, tokenizer and chat template; the folder appears only when it is complete."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     # Not save_pretrained: unwrapping a parallel model imports DeepSpeed, seconds for a model that is not wrapped.
-    save_weights(model, str(partial / WEIGHTS), metadata={"format": "pt"})
+    # One key of metadata: several are written in a new order each time, and equal weights must give equal bytes.
+    save_file(own_weights(model), partial / WEIGHTS, metadata={"format": "pt"})
     model.config.dtype = model.dtype
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(partial)
-    model.generation_config.save_pretrained(partial)
+    if model.can_generate():  # a classifier has no such settings
+        model.generation_config.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)

@@ -1,6 +1,7 @@
 """Rewards per token, advantages and returns: what PPO learns from, as pure functions of tensors.
 
-Shapes: B episodes, T response positions. `mask` is 1 where a position holds a response token, 0 on padding.
+Shapes: B episodes, T positions. `mask` is 1 where a position belongs to the response, which is one run in each row, and
+0 before and after it, on the prompt and on padding.
 """
 
 from typing import NamedTuple
@@ -44,8 +45,9 @@ def token_rewards(scores: Tensor, kl: Tensor, mask: Tensor, kl_coefficient: floa
     Returns: [B, T]. Source: Ouyang et al. 2022 (arXiv 2203.02155), equation 2.
     """
     rewards = -kl_coefficient * kl * mask
-    last = mask.sum(dim=1).long() - 1
-    return rewards.index_put((torch.arange(len(scores)), last), scores, accumulate=True)
+    positions = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    last = (mask * positions).argmax(dim=1)
+    return rewards.scatter_add(1, last[:, None], scores[:, None])
 
 
 def generalized_advantages(
@@ -56,7 +58,7 @@ def generalized_advantages(
     A_t = δ_t + γλ·A_{t+1} with δ_t = r_t + γ·V_{t+1} − V_t; after the last token both are 0. Returns are A + V.
 
     Args:
-        rewards, values, mask: [B, T]; the mask is 1 on a prefix of each row.
+        rewards, values, mask: [B, T].
         gamma: discount per token.
         gae_lambda: λ, from 0 (one step) to 1 (Monte Carlo).
 
@@ -64,7 +66,7 @@ def generalized_advantages(
     """
     values = values * mask
     advantages = torch.zeros_like(values)
-    carried = torch.zeros(len(values), dtype=values.dtype)
+    carried = values.new_zeros(len(values))
     for t in reversed(range(values.shape[1])):
         following = values[:, t + 1] if t + 1 < values.shape[1] else torch.zeros_like(carried)
         delta = rewards[:, t] + gamma * following - values[:, t]

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pipelines.core.errors import BadInput
 from pipelines.core.tracking import Tracker
@@ -14,6 +14,11 @@ class TrackerCallback(TrainerCallback):
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
+        self._started = time.monotonic()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self._started = time.monotonic()
 
     def on_log(
@@ -34,3 +39,9 @@ class TrackerCallback(TrainerCallback):
         left = elapsed / max(1, state.global_step) * (state.max_steps - state.global_step)
         place = f"step {state.global_step}/{state.max_steps}"
         print(f"{place}: loss {numbers['loss']:.4f}, {elapsed:.0f} s, {left:.0f} s left", flush=True)
+
+
+def report_to(trainer: Trainer, tracker: Tracker) -> None:
+    """Let `trainer` report to `tracker`, in place of its own printing."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(TrackerCallback(tracker))

@@ -1,18 +1,22 @@
 """The reward model learns a preference it is shown, weighs prompts alike, and reports its interval."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from pipelines import reward_model
 from pipelines.core import artifacts
+from pipelines.core.errors import ExitCode
 from pipelines.core.jsonl import read_json, write_rows
 from pipelines.core.records import Conversation, Message, Preference
 from pipelines.model.rendering import render_answer
 from pipelines.model.rewards import RewardScorer
-from pipelines.reward_model import wilson
+from pipelines.reward_model import load_classifier, weighted_loss, wilson
 from tests.models import make_policy, make_reward_model
-from tests.workspaces import make_workspace, run_stage
+from tests.pipelines.in_process import enter_workspace, exit_code
 
 SETTINGS = ["reward_model.learning_rate=5e-3", "reward_model.epochs=6", "reward_model.batch_pairs=4"]
 
@@ -24,14 +28,15 @@ def preference(number: int) -> Preference:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workspace = make_workspace(tmp_path_factory.mktemp("reward_model"), SETTINGS)
-    make_policy(workspace / artifacts.SFT)
-    write_rows(workspace / artifacts.PREFERENCES_TRAIN, (preference(n).to_row() for n in range(16)))
-    write_rows(workspace / artifacts.PREFERENCES_HELD_OUT, (preference(n).to_row() for n in range(50, 58)))
-    done = run_stage(workspace, "pipelines.reward_model")
-    assert done.returncode == 0, done.stderr
-    return workspace
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("reward_model")
+    with pytest.MonkeyPatch.context() as patch:
+        enter_workspace(folder, patch, SETTINGS)
+        make_policy(artifacts.SFT)
+        write_rows(artifacts.PREFERENCES_TRAIN, (preference(n).to_row() for n in range(16)))
+        write_rows(artifacts.PREFERENCES_HELD_OUT, (preference(n).to_row() for n in range(50, 58)))
+        assert exit_code(reward_model.main) == 0
+        yield folder
 
 
 def test_it_learns_what_was_preferred(finished: Path) -> None:
@@ -50,6 +55,21 @@ def test_the_folder_scores_answers(finished: Path) -> None:
     assert good > bad
 
 
+def test_the_same_inputs_give_the_same_bytes(finished: Path) -> None:
+    weights = finished / artifacts.REWARD_MODEL / "model.safetensors"
+    before = weights.read_bytes()
+    weights.unlink()
+    assert exit_code(reward_model.main) == 0
+    assert weights.read_bytes() == before
+
+
+def test_the_trunk_is_that_of_the_policy(tmp_path: Path) -> None:
+    policy = AutoModelForCausalLM.from_pretrained(make_policy(tmp_path))
+    classifier = load_classifier(tmp_path, AutoTokenizer.from_pretrained(tmp_path))
+    for name, weight in policy.base_model.named_parameters():
+        torch.testing.assert_close(weight, classifier.base_model.get_parameter(name))
+
+
 def test_a_score_does_not_depend_on_the_batch(tmp_path: Path) -> None:
     folder = make_reward_model(make_policy(tmp_path / "policy"), tmp_path / "reward")
     scorer = RewardScorer.load(folder, "float32")
@@ -58,14 +78,20 @@ def test_a_score_does_not_depend_on_the_batch(tmp_path: Path) -> None:
     assert scorer.score(sequences) == pytest.approx([scorer.score([one])[0] for one in sequences], abs=1e-5)
 
 
-def test_without_pairs_it_says_so(tmp_path: Path) -> None:
-    workspace = make_workspace(tmp_path)
-    make_policy(workspace / artifacts.SFT)
-    write_rows(workspace / artifacts.PREFERENCES_TRAIN, [])
-    write_rows(workspace / artifacts.PREFERENCES_HELD_OUT, [])
-    done = run_stage(workspace, "pipelines.reward_model")
-    assert done.returncode == 65
-    assert "0 training and 0 held-out pairs" in done.stderr
+def test_without_pairs_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter_workspace(tmp_path, monkeypatch)
+    make_policy(artifacts.SFT)
+    write_rows(artifacts.PREFERENCES_TRAIN, [])
+    write_rows(artifacts.PREFERENCES_HELD_OUT, [])
+    assert exit_code(reward_model.main) == ExitCode.BAD_INPUT
+    assert "0 training and 0 held-out pairs" in read_json(artifacts.FAILURES / "reward_model.json")["error"]
+
+
+def test_the_loss_weighs_pairs() -> None:
+    # Margins 0 and ln 3: −ln ½ = 0.6931 and −ln ¾ = 0.2877, weighted 1 to 3
+    rewards = torch.tensor([0.0, 1.0986123, 0.0, 0.0])
+    loss = weighted_loss(rewards, torch.tensor([0.25, 0.75]))
+    assert float(loss) == pytest.approx(0.25 * 0.6931472 + 0.75 * 0.2876821, abs=1e-5)
 
 
 def test_wilsons_interval_worked_by_hand() -> None:

@@ -1,19 +1,21 @@
 """SFT: the loss is on assistant tokens only, training lowers it on held-out demonstrations, and reruns are equal."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from pipelines import sft
 from pipelines.core import artifacts
-from pipelines.core.errors import BadInput
+from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import read_json, write_rows
 from pipelines.model.rendering import Rendered, render_conversation
-from pipelines.sft import held_out_loss, within_budget
+from pipelines.sft import held_out_loss, labels_of, learned_loss, read_rendered, within_budget
 from tests.models import make_policy
-from tests.workspaces import make_workspace, run_stage
+from tests.pipelines.in_process import enter_workspace, exit_code
 
 SETTINGS = ["sft.learning_rate=1e-2", "sft.epochs=4", "sft.dtype=float32", "sft.batch_conversations=4"]
 
@@ -26,20 +28,33 @@ def demonstration(number: int) -> dict[str, object]:
     return {"id": str(number), "messages": turns, "category": "facts", "source": "us", "license": "CC-BY-4.0"}
 
 
+def make_inputs() -> None:
+    make_policy(artifacts.PRETRAIN)
+    write_rows(artifacts.SFT_TRAIN, (demonstration(number) for number in range(12)))
+    write_rows(artifacts.SFT_HELD_OUT, (demonstration(number) for number in range(100, 103)))
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workspace = make_workspace(tmp_path_factory.mktemp("sft"), SETTINGS)
-    make_policy(workspace / artifacts.PRETRAIN)
-    write_rows(workspace / artifacts.SFT_TRAIN, (demonstration(number) for number in range(12)))
-    write_rows(workspace / artifacts.SFT_HELD_OUT, (demonstration(number) for number in range(100, 103)))
-    done = run_stage(workspace, "pipelines.sft")
-    assert done.returncode == 0, done.stderr
-    return workspace
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("sft")
+    with pytest.MonkeyPatch.context() as patch:
+        enter_workspace(folder, patch, SETTINGS)
+        make_inputs()
+        assert exit_code(sft.main) == 0
+        yield folder
 
 
 def test_held_out_loss_falls(finished: Path) -> None:
     metrics = read_json(finished / artifacts.metrics_of("sft"))
     assert metrics["held_out_loss"] < 0.7 * metrics["held_out_loss_before"]
+
+
+def test_the_reported_loss_is_that_of_the_saved_weights(finished: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(finished / artifacts.SFT)
+    model = AutoModelForCausalLM.from_pretrained(finished / artifacts.SFT)
+    held_out = read_rendered(finished / artifacts.SFT_HELD_OUT, tokenizer, max_tokens=256)
+    reported = read_json(finished / artifacts.metrics_of("sft"))["held_out_loss"]
+    assert held_out_loss(model, held_out, torch.float32) == pytest.approx(reported, rel=1e-5)
 
 
 def test_the_folder_is_a_whole_model_in_the_dtype_of_its_input(finished: Path) -> None:
@@ -52,8 +67,18 @@ def test_the_same_inputs_give_the_same_bytes(finished: Path) -> None:
     weights = finished / artifacts.SFT / "model.safetensors"
     before = weights.read_bytes()
     shutil.rmtree(finished / artifacts.SFT)
-    assert run_stage(finished, "pipelines.sft").returncode == 0
+    assert exit_code(sft.main) == 0
     assert weights.read_bytes() == before
+
+
+def test_a_loss_that_is_no_number_stops_the_stage_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter_workspace(tmp_path, monkeypatch, [*SETTINGS, "sft.learning_rate=1e30"])
+    make_inputs()
+    assert exit_code(sft.main) == ExitCode.BAD_INPUT
+    assert "lower the learning rate" in read_json(artifacts.FAILURES / "sft.json")["error"]
+    assert not artifacts.SFT.exists()
 
 
 def test_the_mask_covers_the_assistants_words_and_their_end(tmp_path: Path) -> None:
@@ -81,6 +106,19 @@ def test_held_out_loss_is_that_of_the_learned_tokens(tmp_path: Path) -> None:
     logprobs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
     by_hand = -(logprobs[2, 8] + logprobs[3, 9]).item() / 2
     assert held_out_loss(model, [Rendered(ids, [0, 0, 0, 1, 1])], torch.float32) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_the_loss_of_a_padded_batch_is_that_of_its_rows(tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(make_policy(tmp_path)).eval()
+
+    def loss(ids: list[list[int]], masks: list[list[int]], labels: list[list[int]]) -> float:
+        batch = {"input_ids": ids, "attention_mask": masks, "labels": labels}
+        return float(learned_loss(model, {name: torch.tensor(rows) for name, rows in batch.items()}, torch.float32))
+
+    long, short = labels_of([5, 6, 7, 8], [0, 1, 1, 1]), labels_of([9, 4], [0, 1])
+    together = loss([[5, 6, 7, 8], [9, 4, 0, 0]], [[1, 1, 1, 1], [1, 1, 0, 0]], [long, [*short, -100, -100]])
+    alone = loss([[5, 6, 7, 8]], [[1] * 4], [long]) + loss([[9, 4]], [[1] * 2], [short])
+    assert together == pytest.approx(alone, rel=1e-5)
 
 
 def test_the_token_budget_holds() -> None:

@@ -34,10 +34,10 @@ def test_a_variable_beats_a_file_and_files_add_up(tmp_path: Path) -> None:
     one.write_text(
         "[global]\nindex-url = https://old.example/simple\nextra-index-url =\n  https://x.example\n  file:///y\n"
     )
-    two.write_text("[global]\nindex-url = https://newer.example/simple\nfind-links = /opt/wheels\n")
+    two.write_text("[global]\nindex-url = https://newer.example/simple\nfind-links = /srv/wheels\n")
     settings = read_settings({"PIP_CERT": "/ca.pem"}, [one, two, tmp_path / "missing.conf"])
     assert settings.indexes == ("https://newer.example/simple", "https://x.example", "file:///y")
-    assert settings.find_links == ("/opt/wheels",)
+    assert settings.find_links == ("/srv/wheels",)
     assert settings.certificate == "/ca.pem"
     assert read_settings({"PIP_INDEX_URL": INDEX}, [one]).indexes[0] == INDEX
 
@@ -48,8 +48,8 @@ def test_settings_of_uv_count_and_a_name_before_the_address_is_dropped() -> None
 
 
 def test_no_index_leaves_the_link_folders_only() -> None:
-    settings = read_settings({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/opt/wheels"}, [])
-    assert settings == IndexSettings((), ("/opt/wheels",), None)
+    settings = read_settings({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/srv/wheels"}, [])
+    assert settings == IndexSettings((), ("/srv/wheels",), None)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipelines.core.errors import BadInput
-from pipelines.model.engine import Generation, Sampling, TransformersEngine, _Row, nucleus_draw
+from pipelines.model.engine import Generation, Sampling, TransformersEngine, _Row, draw
 from tests.models import make_policy
 
 GREEDY = Sampling(12, 0.0, 1.0, 0)
@@ -89,13 +89,13 @@ def test_the_nucleus_holds_the_smallest_set_that_reaches_top_p() -> None:
     logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
     drawn = set()
     for seed in range(200):
-        drawn.add(nucleus_draw(logits, [_Row(0, Sampling(1, 1.0, 0.75, seed))])[0])
+        drawn.add(draw(logits, [_Row(0, Sampling(1, 1.0, 0.75, seed))])[0])
     assert drawn == {0, 1}
 
 
 def test_draws_follow_the_distribution() -> None:
     logits = torch.tensor([0.6, 0.3, 0.1]).log().expand(4000, 3)
-    drawn = torch.tensor(nucleus_draw(logits, [_Row(0, Sampling(1, 1.0, 1.0, seed)) for seed in range(4000)]))
+    drawn = torch.tensor(draw(logits, [_Row(0, Sampling(1, 1.0, 1.0, seed)) for seed in range(4000)]))
     shares = torch.bincount(drawn, minlength=3) / 4000
     torch.testing.assert_close(shares, torch.tensor([0.6, 0.3, 0.1]), atol=0.03, rtol=0)
 
