@@ -54,6 +54,7 @@ def make_trainer(stage: Stage) -> DPOTrainer:
         report_to="none",
         disable_tqdm=True,
         logging_steps=1,
+        logging_nan_inf_filter=False,
         seed=stage.params.seed,
     )
     return DPOTrainer(

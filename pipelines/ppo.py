@@ -183,8 +183,8 @@ def update(
                 norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), params.max_grad_norm)))
                 optimizer.step()
             for name, figure in (
-                ("policy_loss", policy.loss),
-                ("value_loss", value.loss),
+                ("policy_loss", policy.loss.detach()),
+                ("value_loss", value.loss.detach()),
                 ("clip_fraction", policy.clip_fraction),
                 ("policy_grad_norm", norms[0]),
                 ("value_grad_norm", norms[1]),

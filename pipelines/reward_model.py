@@ -120,6 +120,7 @@ def train(stage: Stage, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair
         report_to="none",
         disable_tqdm=True,
         logging_steps=1,
+        logging_nan_inf_filter=False,
         seed=stage.params.seed,
     )
     trainer = WeightedRewardTrainer(

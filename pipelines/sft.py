@@ -115,6 +115,7 @@ def train(stage: Stage, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
         report_to="none",
         disable_tqdm=True,
         logging_steps=1,
+        logging_nan_inf_filter=False,
         seed=stage.params.seed,
     )
     trainer_class = SFTTrainer if on_gpu else CpuSFTTrainer

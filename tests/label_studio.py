@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-EXECUTABLE = Path(__file__).parents[1] / ".envs" / "label-studio" / "bin" / "label-studio"
+ENVIRONMENTS = Path(os.environ.get("COLLOQUY_ENVS", Path(__file__).parents[1] / ".envs"))
+EXECUTABLE = ENVIRONMENTS / "label-studio" / "bin" / "label-studio"
 START_S = 400  # the first start migrates an empty database: 33 s alone, minutes on a busy machine
 
 

@@ -1,5 +1,6 @@
 """What the trainers of TRL report: their numbers to the stage's MLflow run, and a plain line of progress."""
 
+import math
 import time
 from typing import Any
 
@@ -10,7 +11,7 @@ from pipelines.core.tracking import Tracker
 
 
 class TrackerCallback(TrainerCallback):
-    """Sends what a trainer logs to `tracker`, step by step, and stops on a loss that is not a number."""
+    """Sends what a trainer logs to `tracker`, step by step, and stops on a loss that is not finite."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
@@ -33,8 +34,8 @@ class TrackerCallback(TrainerCallback):
         self._tracker.log_metrics(numbers, step=state.global_step)
         if "loss" not in numbers:
             return
-        if numbers["loss"] != numbers["loss"]:
-            raise BadInput(f"the loss is not a number at step {state.global_step}; lower the learning rate")
+        if not math.isfinite(numbers["loss"]):
+            raise BadInput(f"the loss is {numbers['loss']} at step {state.global_step}; lower the learning rate")
         elapsed = time.monotonic() - self._started
         left = elapsed / max(1, state.global_step) * (state.max_steps - state.global_step)
         place = f"step {state.global_step}/{state.max_steps}"

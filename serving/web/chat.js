@@ -375,8 +375,10 @@ $("menu").addEventListener("click", () => {
 $("shade").addEventListener("click", closeMenu);
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
-  if (document.body.classList.contains("menu-open")) closeMenu();
-  else stop();
+  if (document.body.classList.contains("menu-open")) {
+    closeMenu();
+    $("menu").focus();
+  } else stop();
 });
 window.addEventListener("hashchange", () => {
   const id = location.hash.slice(1);

@@ -10,7 +10,8 @@ from tests.serving.conftest import parts, served  # noqa: F401
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: its event loop would run on under every test that comes after.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[object]:
     executable = next((path for name in NAMES if (path := shutil.which(name))), None)
     if executable is None:

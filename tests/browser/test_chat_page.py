@@ -149,5 +149,6 @@ def test_the_keyboard_reaches_everything_on_a_phone(page):
     page.locator("body.menu-open").wait_for()
     page.keyboard.press("Escape")
     assert page.locator("body.menu-open").count() == 0
+    page.locator("#new-chat").wait_for(state="hidden")  # it slides out
     page.keyboard.press("Shift+Tab")
     assert page.evaluate("document.activeElement.className") == "skip"

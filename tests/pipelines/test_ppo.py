@@ -1,59 +1,55 @@
 """PPO as a stage: it raises a reward that can be raised, stops on a runaway KL, and reruns to equal bytes."""
 
+import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from pipelines import ppo
 from pipelines.core import artifacts
-from pipelines.core.jsonl import read_json, write_rows
-from pipelines.model.engine import Generation
+from pipelines.core.errors import ExitCode
+from pipelines.core.jsonl import read_json, read_rows, write_rows
 from pipelines.model.tokenizer import train_bpe
-from pipelines.ppo import gain, minibatches
-from pipelines.rlhf.episodes import collate, finished_sequences, response_tokens
+from pipelines.ppo import endless, explained_variance, gain, minibatches, samplings_of
 from tests.models import make_policy, make_reward_model
-from tests.workspaces import make_workspace, run_stage
+from tests.pipelines.in_process import enter_workspace, exit_code
 
 SETTINGS = [
-    "ppo.steps=40",
+    "ppo.steps=12",
     "ppo.episodes_per_step=32",
     "ppo.minibatch_episodes=16",
-    "ppo.epochs=2",
-    "ppo.max_new_tokens=2",
+    "ppo.max_new_tokens=4",
     "ppo.learning_rate=1e-2",
     "ppo.value_learning_rate=1e-2",
     "ppo.kl_coefficient=0.001",
-    "ppo.gae_lambda=1.0",
     "ppo.kl_stop=1000",
 ]
 
 
-def make_inputs(folder: Path, settings: list[str]) -> Path:
-    workspace = make_workspace(folder, settings)
-    policy = make_policy(workspace / artifacts.SFT)
-    make_reward_model(policy, workspace / artifacts.REWARD_MODEL)
-    for path, count in ((artifacts.PROMPTS_ALIGNMENT, 8), (artifacts.PROMPTS_HELD_OUT, 48)):
-        rows = [
-            {
-                "id": f"{path.stem}{number}",
-                "messages": [{"role": "user", "content": f"one two {number}"}],
-                "category": "facts",
-                "source": "us",
-                "license": "CC-BY-4.0",
-            }
-            for number in range(count)
-        ]
-        write_rows(workspace / path, rows)
-    return workspace
+def prompts(name: str, count: int) -> list[dict[str, object]]:
+    keys = {"category": "facts", "source": "us", "license": "CC-BY-4.0"}
+    return [
+        {"id": f"{name}{n}", "messages": [{"role": "user", "content": f"one two {n}"}]} | keys for n in range(count)
+    ]
+
+
+def make_inputs(folder: Path, patch: pytest.MonkeyPatch, settings: list[str]) -> None:
+    enter_workspace(folder, patch, settings)
+    make_reward_model(make_policy(artifacts.SFT), artifacts.REWARD_MODEL)
+    write_rows(artifacts.PROMPTS_ALIGNMENT, prompts("a", 8))
+    write_rows(artifacts.PROMPTS_HELD_OUT, prompts("h", 32))
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workspace = make_inputs(tmp_path_factory.mktemp("ppo"), SETTINGS)
-    done = run_stage(workspace, "pipelines.ppo")
-    assert done.returncode == 0, done.stderr
-    return workspace
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("ppo")
+    with pytest.MonkeyPatch.context() as patch:
+        make_inputs(folder, patch, SETTINGS)
+        assert exit_code(ppo.main) == 0
+        yield folder
 
 
 def test_the_held_out_reward_rises(finished: Path) -> None:
@@ -61,52 +57,75 @@ def test_the_held_out_reward_rises(finished: Path) -> None:
     assert metrics["reward_gain_low"] > 0
     assert metrics["kl_final"] > 0
     assert metrics["stopped_early"] == 0
+    assert metrics["steps"] == 12
+
+
+def test_some_answers_of_each_step_are_kept(finished: Path) -> None:
+    samples = list(read_rows(finished / artifacts.PPO / "samples.jsonl"))
+    assert [sample["step"] for sample in samples] == [step for step in range(1, 13) for _ in range(4)]
+    assert samples[0]["prompt"].startswith("<|im_start|>user")
+    assert not any("<|im_end|>" in sample["response"] for sample in samples)
 
 
 def test_the_same_inputs_give_the_same_bytes(finished: Path) -> None:
     weights = finished / artifacts.PPO / "model.safetensors"
     before = weights.read_bytes()
     shutil.rmtree(finished / artifacts.PPO)
-    assert run_stage(finished, "pipelines.ppo").returncode == 0
+    assert exit_code(ppo.main) == 0
     assert weights.read_bytes() == before
 
 
-def test_a_runaway_kl_stops_training_with_the_reason(tmp_path: Path) -> None:
-    workspace = make_inputs(tmp_path, [*SETTINGS, "ppo.kl_stop=0.001", "ppo.kl_coefficient=0.0"])
-    done = run_stage(workspace, "pipelines.ppo")
-    assert done.returncode == 0, done.stderr
-    assert "ppo.kl_stop 0.001" in done.stdout
-    assert read_json(workspace / artifacts.metrics_of("ppo"))["stopped_early"] == 1
+def test_a_runaway_kl_stops_training_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_inputs(tmp_path, monkeypatch, [*SETTINGS, "ppo.kl_stop=0.001", "ppo.kl_coefficient=0.0"])
+    assert exit_code(ppo.main) == 0
+    assert "ppo.kl_stop 0.001" in capsys.readouterr().out
+    metrics = read_json(artifacts.metrics_of("ppo"))
+    assert metrics["stopped_early"] == 1
+    assert metrics["steps"] < 12
 
 
-def test_a_reward_model_with_another_tokenizer_is_refused(tmp_path: Path) -> None:
-    workspace = make_inputs(tmp_path, SETTINGS)
-    train_bpe(["entirely other words than the policy knows"] * 9, 300).save_pretrained(
-        workspace / artifacts.REWARD_MODEL
-    )
-    done = run_stage(workspace, "pipelines.ppo")
-    assert done.returncode == 65, done.stderr
-    assert "share a tokenizer" in done.stderr
+def test_a_reward_model_with_another_tokenizer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_inputs(tmp_path, monkeypatch, SETTINGS)
+    train_bpe(["entirely other words than the policy knows"] * 9, 300).save_pretrained(artifacts.REWARD_MODEL)
+    assert exit_code(ppo.main) == ExitCode.BAD_INPUT
+    assert "share a tokenizer" in read_json(artifacts.FAILURES / "ppo.json")["error"]
 
 
-def test_collated_episodes_mark_the_positions_that_predict_the_response() -> None:
-    episodes = collate([[1, 2, 3], [4]], [[5, 6], [7, 8, 9]], [True, False], pad=0)
-    assert episodes.ids.tolist() == [[1, 2, 3, 5, 6], [4, 7, 8, 9, 0]]
-    assert episodes.response.tolist() == [[0, 0, 1, 1], [1, 1, 1, 0]]
-    assert finished_sequences(episodes, end_id=2) == [[1, 2, 3, 5, 6], [4, 7, 8, 9, 2]]
-    assert episodes.rows([1]).lengths == [3]
+def test_without_held_out_prompts_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_inputs(tmp_path, monkeypatch, SETTINGS)
+    write_rows(artifacts.PROMPTS_HELD_OUT, [])
+    assert exit_code(ppo.main) == ExitCode.BAD_INPUT
+    assert "0 held-out prompts" in read_json(artifacts.FAILURES / "ppo.json")["error"]
 
 
-def test_a_stopped_response_ends_in_the_end_token() -> None:
-    stopped = Generation("x", (5, 6), (0.0, 0.0), "stop", 3)
-    cut = Generation("x", (5, 6), (0.0, 0.0), "length", 3)
-    assert response_tokens(stopped, 9) == [5, 6, 9]
-    assert response_tokens(cut, 9) == [5, 6]
+def test_every_response_has_a_seed_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter_workspace(tmp_path, monkeypatch)
+    from pipelines.core.config import load_params
+
+    params = load_params(Path("params.yaml")).ppo
+    seeds = {one.seed for step in range(3) for one in samplings_of(params, 7, step, 20)}
+    assert len(seeds) == 60
+    assert samplings_of(params, 7, 2, 20) == samplings_of(params, 7, 2, 20)
+
+
+def test_every_prompt_comes_before_one_comes_again() -> None:
+    order = endless(5, random.Random(0))
+    rounds = [[next(order) for _ in range(5)] for _ in range(3)]
+    assert all(sorted(one) == [0, 1, 2, 3, 4] for one in rounds)
+
+
+def test_explained_variance_worked_by_hand() -> None:
+    mask = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
+    returns = torch.tensor([[1.0, 2.0, 3.0, 99.0]])
+    assert explained_variance(returns, returns, mask) == 1
+    assert explained_variance(torch.zeros(1, 4), returns, mask) == pytest.approx(0)
+    # residuals 1, 0, −1 have the variance of the returns; residuals ½, 0, −½ a quarter of it
+    assert explained_variance(torch.tensor([[1.5, 2.0, 2.5, 0.0]]), returns, mask) == pytest.approx(0.75)
 
 
 def test_minibatches_cover_every_episode_once() -> None:
-    import random
-
     groups = list(minibatches(10, 4, random.Random(0)))
     assert [len(group) for group in groups] == [4, 4, 2]
     assert sorted(sum(groups, [])) == list(range(10))

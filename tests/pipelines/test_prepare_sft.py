@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import prepare_sft
 from pipelines.core import artifacts
-from pipelines.core.errors import BadInput
-from pipelines.core.jsonl import Row, read_rows
+from pipelines.core.errors import BadInput, ExitCode
+from pipelines.core.jsonl import Row, read_json, read_rows
 from pipelines.prepare_sft import mixed, read_conversations
-from tests.workspaces import make_workspace, run_stage
+from tests.pipelines.in_process import enter_workspace, exit_code
 
 KEYS = {"category": "facts", "source": "us", "license": "CC-BY-4.0"}
 
@@ -68,14 +69,17 @@ def test_every_prefix_has_all_categories(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Path:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     demonstrations = [row(f"question {n}?", f"answer {n}") for n in range(30)]
     prompts = [row(f"prompt {n}?") for n in range(20)] + [row("question 3?")]
     write(tmp_path / "demonstrations.jsonl", demonstrations)
     write(tmp_path / "prompts.jsonl", prompts)
     sizes = ["labeling_prompts=6", "alignment_prompts=8", "held_out_prompts=4"]
     files = [f"{name}={tmp_path / name}.jsonl" for name in ("demonstrations", "prompts")]
-    return make_workspace(tmp_path / "workspace", [f"prepare_sft.{setting}" for setting in sizes + files])
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    enter_workspace(folder, monkeypatch, [f"prepare_sft.{setting}" for setting in sizes + files])
+    return folder
 
 
 def questions(rows: list[Row]) -> set[str]:
@@ -83,8 +87,7 @@ def questions(rows: list[Row]) -> set[str]:
 
 
 def test_the_stage_writes_splits_that_share_no_question(workspace: Path) -> None:
-    done = run_stage(workspace, "pipelines.prepare_sft")
-    assert done.returncode == 0, done.stderr
+    assert exit_code(prepare_sft.main) == 0
     splits = [
         questions(list(read_rows(workspace / path)))
         for path in (
@@ -101,6 +104,6 @@ def test_the_stage_writes_splits_that_share_no_question(workspace: Path) -> None
 
 def test_too_few_prompts_are_refused_with_the_numbers(tmp_path: Path, workspace: Path) -> None:
     write(tmp_path / "prompts.jsonl", [row(f"prompt {n}?") for n in range(5)])
-    done = run_stage(workspace, "pipelines.prepare_sft")
-    assert done.returncode == 65
-    assert "5 prompts" in done.stderr and "18 are needed" in done.stderr
+    assert exit_code(prepare_sft.main) == ExitCode.BAD_INPUT
+    error = read_json(workspace / artifacts.FAILURES / "prepare_sft.json")["error"]
+    assert "5 prompts" in error and "18 are needed" in error

@@ -1,28 +1,36 @@
 """Sampling: the batch depends on its requests alone, repeated answers are drawn again, the batch id on all of it."""
 
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pipelines.core import artifacts
+from pipelines import sample_completions
+from pipelines.core import artifacts, config
 from pipelines.core.jsonl import read_json, read_rows, write_rows
 from pipelines.core.records import Conversation, LabelTask, Message
 from pipelines.model.engine import TransformersEngine
-from pipelines.sample_completions import sample, seed_of
+from pipelines.sample_completions import GUIDELINES, LABEL_CONFIG, sample, seed_of
 from tests.models import make_policy
-from tests.workspaces import make_workspace, run_stage
+from tests.pipelines.in_process import enter_workspace, exit_code
+from tests.workspaces import ROOT
 
 PROMPTS = [Conversation(str(n), (Message("user", f"one two {n}"),), "facts", "us", "CC-BY-4.0") for n in range(3)]
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workspace = make_workspace(tmp_path_factory.mktemp("sample"))
-    make_policy(workspace / artifacts.SFT)
-    write_rows(workspace / artifacts.PROMPTS_LABELING, (prompt.to_row() for prompt in PROMPTS))
-    done = run_stage(workspace, "pipelines.sample_completions")
-    assert done.returncode == 0, done.stderr
-    return workspace
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("sample")
+    with pytest.MonkeyPatch.context() as patch:
+        enter_workspace(folder, patch)
+        make_policy(artifacts.SFT)
+        write_rows(artifacts.PROMPTS_LABELING, (prompt.to_row() for prompt in PROMPTS))
+        LABEL_CONFIG.parent.mkdir()
+        LABEL_CONFIG.write_text("<View/>")
+        GUIDELINES.write_text("Be kind.")
+        assert exit_code(sample_completions.main) == 0
+        yield folder
 
 
 def test_every_prompt_has_its_different_responses(workspace: Path) -> None:
@@ -33,30 +41,28 @@ def test_every_prompt_has_its_different_responses(workspace: Path) -> None:
         assert len({completion.text for completion in task.completions}) == 4
 
 
+def test_the_manifest_names_the_guidelines_by_their_hash(workspace: Path) -> None:
+    manifest = read_json(workspace / artifacts.LABEL_BATCH_MANIFEST)
+    assert manifest["guideline_version"] == hashlib.sha256(b"Be kind.").hexdigest()[:12]
+    assert (manifest["tasks"], manifest["completions"]) == (3, 4)
+
+
 def test_the_batch_id_changes_with_the_label_config(workspace: Path) -> None:
     before = read_json(workspace / artifacts.LABEL_BATCH_MANIFEST)
     batch = (workspace / artifacts.LABEL_BATCH).read_bytes()
-    config = workspace / "labeling" / "label_config.xml"
-    config.write_text(config.read_text() + "\n<!-- changed -->\n")
-    assert run_stage(workspace, "pipelines.sample_completions").returncode == 0
+    LABEL_CONFIG.write_text("<View><!-- changed --></View>")
+    assert exit_code(sample_completions.main) == 0
     after = read_json(workspace / artifacts.LABEL_BATCH_MANIFEST)
     assert (workspace / artifacts.LABEL_BATCH).read_bytes() == batch
     assert after["batch_id"] != before["batch_id"]
 
 
 def test_a_repeated_answer_is_drawn_again(workspace: Path) -> None:
-    params = make_params(temperature=1e-3)
+    values = config.resolve(ROOT, "tiny", ["sample_completions.temperatures=[0.001]"])
+    params = config.parse(values, "test").sample_completions
     engine = TransformersEngine(workspace / artifacts.SFT, "float32", 8)
     sampled = sample(engine, PROMPTS[:1], params, seed=1)
     assert len({generation.text for generation in sampled[0]}) > 1
-
-
-def make_params(temperature: float):
-    from pipelines.core import config
-    from tests.workspaces import ROOT
-
-    values = config.resolve(ROOT, "tiny", [f"sample_completions.temperatures=[{temperature}]"])
-    return config.parse(values, "test").sample_completions
 
 
 def test_a_seed_belongs_to_a_request() -> None:

@@ -47,3 +47,11 @@ def test_whitening_gives_mean_zero_and_deviation_one_over_the_mask() -> None:
     kept = whiten(values, MASK, keep_mean=True)
     torch.testing.assert_close(masked_mean(kept, MASK), torch.tensor(3.0))
     assert white[1, 2] == 0
+
+
+def test_after_a_prompt_the_score_still_lands_on_the_last_token() -> None:
+    mask = torch.tensor([[0.0, 0.0, 1.0, 1.0, 0.0]])
+    rewards = token_rewards(torch.tensor([2.0]), torch.zeros(1, 5), mask, kl_coefficient=0.1)
+    assert rewards.tolist() == [[0.0, 0.0, 0.0, 2.0, 0.0]]
+    found = generalized_advantages(rewards, torch.full((1, 5), 7.0), mask, gamma=1.0, gae_lambda=1.0)
+    torch.testing.assert_close(found.returns, torch.tensor([[0.0, 0.0, 2.0, 2.0, 0.0]]))
