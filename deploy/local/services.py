@@ -124,7 +124,7 @@ def airflow_environment(settings: Settings, keys: Secrets) -> dict[str, str]:
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__PARALLELISM": "8",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
         "AIRFLOW__CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
@@ -151,7 +151,10 @@ def airflow_environment(settings: Settings, keys: Secrets) -> dict[str, str]:
         "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "30",
         "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MIN": "0.5",
         "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "2",
-        "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "12",
+        "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "60",
+        # A worker notices up to this much later that its task has ended; at the default of 5 s a chain of short
+        # tasks runs out of workers (0.3 s between two tasks became 1.0 s).
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
     }
     return ours | given
 

@@ -88,7 +88,10 @@ def client() -> Any:
 def experiment_id(mlflow_client: Any) -> str:
     """The id of the project's experiment, made when it is not there."""
     found = mlflow_client.get_experiment_by_name(EXPERIMENT)
-    return found.experiment_id if found else mlflow_client.create_experiment(EXPERIMENT)
+    if found:
+        return str(found.experiment_id)
+    # MLflow's page opens on the training runs then, not on traces.
+    return str(mlflow_client.create_experiment(EXPERIMENT, tags={"mlflow.experimentKind": "custom_model_development"}))
 
 
 def open_parent(name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
