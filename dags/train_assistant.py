@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from airflow.sdk import Param, TaskGroup, dag, get_current_context, task
-from dvc_stage import RETRIES, LabelsReady, alignment_stage, call, command, dvc_stage, settle, workspace_of
+from dvc_stage import RETRIES, LabelsReady, alignment_stage, call, command, dvc_stage, run_info, settle, workspace_of
 
 PROFILES = sorted(path.stem for path in (Path(__file__).parents[1] / "profiles").glob("*.yaml"))
 AS_PROFILE = "profile"
@@ -88,6 +88,7 @@ def open_workspace() -> None:
 def summarize() -> None:
     """Collect figures and verdict; fails when the run did, so that the run shows it."""
     workspace = workspace_of(get_current_context()["dag_run"].run_id)
+    run_info(workspace)
     settle("summarize", call(workspace, "pipelines.core.stage_runner", "run", "summarize", "pipelines.summarize"))
 
 
