@@ -60,6 +60,7 @@ def read_conversations(path: Path, last_role: str) -> list[Conversation]:
     if not path.is_file():
         raise BadInput(f"there is no file {str(path)!r}; see prepare_sft in params.yaml")
     found: dict[str, Conversation] = {}
+    line_of: dict[str, int] = {}
     broken: list[str] = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         if not line.strip():
@@ -69,7 +70,13 @@ def read_conversations(path: Path, last_role: str) -> list[Conversation]:
         except ValueError as error:  # of json as of conversation()
             broken.append(f"  line {number}: {error}")
             continue
-        found.setdefault(content_id(one.chat), one)
+        content = content_id(one.chat)
+        if content in found:
+            continue
+        if one.id in line_of:
+            broken.append(f"  line {number}: has the id {one.id!r} of line {line_of[one.id]}, with other content")
+            continue
+        found[content], line_of[one.id] = one, number
     if broken:
         more = len(broken) - MOST_LINES_NAMED
         rest = [f"  … and {more} more"] if more > 0 else []

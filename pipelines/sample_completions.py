@@ -7,6 +7,7 @@ is the hash of prompts, responses and label config, so that the same batch is ne
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pipelines.core import artifacts
 from pipelines.core.config import SampleCompletions
@@ -18,6 +19,7 @@ from pipelines.model.engine import Engine, Generation, Sampling, TransformersEng
 LABEL_CONFIG = Path("labeling/label_config.xml")
 GUIDELINES = Path("labeling/guidelines.md")
 TRIES = 3  # for a response that says the same as another of its prompt
+HOTTER = 0.3  # temperature added with each try
 
 
 def seed_of(seed: int, prompt_id: str, place: int, attempt: int) -> int:
@@ -25,29 +27,35 @@ def seed_of(seed: int, prompt_id: str, place: int, attempt: int) -> int:
     return int(content_id([seed, prompt_id, place, attempt]), 16) % 2**31
 
 
-def sample(
-    engine: Engine, prompts: Sequence[Conversation], params: SampleCompletions, seed: int
-) -> list[list[Generation]]:
+class Draw(NamedTuple):
+    """A response with the temperature that it was drawn at."""
+
+    generation: Generation
+    temperature: float
+
+
+def sample(engine: Engine, prompts: Sequence[Conversation], params: SampleCompletions, seed: int) -> list[list[Draw]]:
     """Responses of each prompt; one that repeats another of its prompt is drawn again, hotter each time."""
     rendered = [engine.render(prompt.chat) for prompt in prompts]
-    found: dict[tuple[int, int], Generation] = {}
+    found: dict[tuple[int, int], Draw] = {}
     wanted = [(row, place) for row in range(len(prompts)) for place in range(params.completions)]
     for attempt in range(TRIES):
         samplings = [
             Sampling(
                 params.max_new_tokens,
-                params.temperatures[place % len(params.temperatures)] + 0.3 * attempt,
+                round(params.temperatures[place % len(params.temperatures)] + HOTTER * attempt, 6),
                 params.top_p,
                 seed_of(seed, prompts[row].id, place, attempt),
             )
             for row, place in wanted
         ]
         drawn = engine.generate([rendered[row] for row, _ in wanted], samplings)
-        found |= dict(zip(wanted, drawn, strict=True))
+        for at, generation, sampling in zip(wanted, drawn, samplings, strict=True):
+            found[at] = Draw(generation, sampling.temperature)
         seen: set[tuple[int, str]] = set()
         wanted = []
         for row, place in sorted(found):
-            key = (row, found[row, place].text.strip())
+            key = (row, found[row, place].generation.text.strip())
             if key in seen:
                 wanted.append((row, place))
             seen.add(key)
@@ -56,16 +64,11 @@ def sample(
     return [[found[row, place] for place in range(params.completions)] for row in range(len(prompts))]
 
 
-def label_task(prompt: Conversation, generations: Sequence[Generation], params: SampleCompletions) -> LabelTask:
+def label_task(prompt: Conversation, draws: Sequence[Draw]) -> LabelTask:
     """A prompt with its responses, named m0, m1, …"""
     completions = tuple(
-        Completion(
-            f"m{place}",
-            generation.text.strip(),
-            params.temperatures[place % len(params.temperatures)],
-            generation.finish_reason,
-        )
-        for place, generation in enumerate(generations)
+        Completion(f"m{place}", draw.generation.text.strip(), draw.temperature, draw.generation.finish_reason)
+        for place, draw in enumerate(draws)
     )
     return LabelTask(content_id([prompt.chat, [completion.text for completion in completions]]), prompt, completions)
 
@@ -80,7 +83,7 @@ def main() -> None:
         prompts = [Conversation.from_row(row) for row in read_rows(artifacts.PROMPTS_LABELING)]
         engine = TransformersEngine(artifacts.SFT, params.dtype, params.batch_size)
         sampled = sample(engine, prompts, params, stage.params.seed)
-        tasks = [label_task(prompt, drawn, params) for prompt, drawn in zip(prompts, sampled, strict=True)]
+        tasks = [label_task(prompt, draws) for prompt, draws in zip(prompts, sampled, strict=True)]
         rows = [task.to_row() for task in sorted(tasks, key=lambda task: task.id)]
         write_rows(artifacts.LABEL_BATCH, rows)
         config = sha256(LABEL_CONFIG)
@@ -93,7 +96,7 @@ def main() -> None:
         }
         write_json(artifacts.LABEL_BATCH_MANIFEST, manifest)
         stage.tracker.log_artifact(artifacts.LABEL_BATCH)
-        drawn_all = [generation for drawn in sampled for generation in drawn]
+        drawn_all = [draw.generation for draws in sampled for draw in draws]
         stage.write_metrics(
             {
                 "completions": float(len(drawn_all)),

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.core.errors import BadInput
+from pipelines.model.rendering import render_prompt
 
 LEAVE_SHARE = 0.25  # of the rows; copying the cache for fewer costs more than it saves
 
@@ -143,19 +144,9 @@ class TransformersEngine:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
         self.model: PreTrainedModel = model.to(self.device).eval()
         self._batch_size = batch_size
-        self._special = sorted({token for token in self.tokenizer.all_special_tokens if token}, key=len, reverse=True)
 
     def render(self, chat: Sequence[dict[str, str]]) -> list[int]:
-        messages = [message | {"content": self._plain(message["content"])} for message in chat]
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
-
-    def _plain(self, text: str) -> str:
-        """`text` with special tokens broken up, so that they are read as typed characters."""
-        for token in self._special:
-            text = text.replace(token, f"{token[0]} {token[1:]}")
-        return text
+        return render_prompt(self.tokenizer, chat)
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling]) -> list[Generation]:

@@ -1,4 +1,7 @@
-"""A conversation as token ids with its loss mask, born together from the one chat template."""
+"""Conversations as token ids, from the one chat template: prompts, answers, and training text with its loss mask.
+
+Special tokens that somebody typed are broken up, so that text can't forge a turn, in training as in serving.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,6 +9,8 @@ from typing import NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from pipelines.core.errors import BadInput
+
+Chat = Sequence[dict[str, str]]
 
 
 class Rendered(NamedTuple):
@@ -15,14 +20,25 @@ class Rendered(NamedTuple):
     assistant: list[int]
 
 
-def render_conversation(tokenizer: PreTrainedTokenizerBase, chat: Sequence[dict[str, str]]) -> Rendered:
-    """Render `chat` by the tokenizer's template.
+def plain(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """`text` with special tokens broken up, so that they are read as typed characters."""
+    for token in sorted(filter(None, tokenizer.all_special_tokens), key=len, reverse=True):
+        text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
+
+
+def _plain_chat(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> list[dict[str, str]]:
+    return [message | {"content": plain(tokenizer, message["content"])} for message in chat]
+
+
+def render_conversation(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> Rendered:
+    """The whole of `chat` with its loss mask, born together.
 
     Raises:
         BadInput: it has no assistant turn, so there would be nothing to learn.
     """
     rendered = tokenizer.apply_chat_template(
-        list(chat), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+        _plain_chat(tokenizer, chat), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
     assistant = list(rendered["assistant_masks"])
     if not any(assistant):
@@ -30,8 +46,17 @@ def render_conversation(tokenizer: PreTrainedTokenizerBase, chat: Sequence[dict[
     return Rendered(list(rendered["input_ids"]), assistant)
 
 
-def render_answer(tokenizer: PreTrainedTokenizerBase, chat: Sequence[dict[str, str]], answer: str) -> list[int]:
-    """Token ids of the prompt `chat` with `answer` and the end token: what a reward model scores at its last token."""
-    prompt = tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
-    ids: list[int] = tokenizer(prompt + answer, add_special_tokens=False)["input_ids"]
-    return [*ids, tokenizer.eos_token_id]
+def render_prompt(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> list[int]:
+    """`chat` up to where the assistant answers."""
+    text = tokenizer.apply_chat_template(_plain_chat(tokenizer, chat), tokenize=False, add_generation_prompt=True)
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def render_answer(tokenizer: PreTrainedTokenizerBase, chat: Chat, answer: str) -> list[int]:
+    """The prompt `chat` with `answer` and the end token: what a reward model scores at its last token.
+
+    The answer is tokenized by itself, as a policy writes it: no token spans the border.
+    """
+    ids: list[int] = tokenizer(plain(tokenizer, answer), add_special_tokens=False)["input_ids"]
+    return [*render_prompt(tokenizer, chat), *ids, tokenizer.eos_token_id]

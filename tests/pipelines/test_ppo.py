@@ -11,7 +11,8 @@ import torch
 from pipelines import ppo
 from pipelines.core import artifacts
 from pipelines.core.errors import ExitCode
-from pipelines.core.jsonl import read_json, read_rows, write_rows
+from pipelines.core.jsonl import Row, read_json, read_rows, write_rows
+from pipelines.core.records import Conversation, Message
 from pipelines.model.tokenizer import train_bpe
 from pipelines.ppo import endless, explained_variance, gain, minibatches, samplings_of
 from tests.models import make_policy, make_reward_model
@@ -29,10 +30,10 @@ SETTINGS = [
 ]
 
 
-def prompts(name: str, count: int) -> list[dict[str, object]]:
-    keys = {"category": "facts", "source": "us", "license": "CC-BY-4.0"}
+def prompts(name: str, count: int) -> list[Row]:
     return [
-        {"id": f"{name}{n}", "messages": [{"role": "user", "content": f"one two {n}"}]} | keys for n in range(count)
+        Conversation(f"{name}{n}", (Message("user", f"one two {n}"),), "facts", "us", "CC-BY-4.0").to_row()
+        for n in range(count)
     ]
 
 

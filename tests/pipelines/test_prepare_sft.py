@@ -55,6 +55,12 @@ def test_every_broken_line_is_named_with_its_reason(tmp_path: Path) -> None:
         assert words in message
 
 
+def test_an_id_names_one_conversation(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.jsonl", [row("Hi", "Hello", id="a"), row("Bye", "See you", id="a")])
+    with pytest.raises(BadInput, match="line 2: has the id 'a' of line 1"):
+        read_conversations(path, "assistant")
+
+
 def test_a_long_list_of_broken_lines_is_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "d.jsonl", ["{"] * 50)
     with pytest.raises(BadInput, match=r"50 broken lines(.|\n)*and 30 more"):

@@ -62,7 +62,8 @@ def test_a_repeated_answer_is_drawn_again(workspace: Path) -> None:
     params = config.parse(values, "test").sample_completions
     engine = TransformersEngine(workspace / artifacts.SFT, "float32", 8)
     sampled = sample(engine, PROMPTS[:1], params, seed=1)
-    assert len({generation.text for generation in sampled[0]}) > 1
+    assert len({draw.generation.text for draw in sampled[0]}) > 1
+    assert {draw.temperature for draw in sampled[0]} > {0.001}
 
 
 def test_a_seed_belongs_to_a_request() -> None:

@@ -12,7 +12,7 @@ from pipelines import sft
 from pipelines.core import artifacts
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import read_json, write_rows
-from pipelines.model.rendering import Rendered, render_conversation
+from pipelines.model.rendering import Rendered
 from pipelines.sft import held_out_loss, labels_of, learned_loss, read_rendered, within_budget
 from tests.models import make_policy
 from tests.pipelines.in_process import enter_workspace, exit_code
@@ -81,25 +81,6 @@ def test_a_loss_that_is_no_number_stops_the_stage_with_the_remedy(
     assert not artifacts.SFT.exists()
 
 
-def test_the_mask_covers_the_assistants_words_and_their_end(tmp_path: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(make_policy(tmp_path))
-    chat = [
-        {"role": "user", "content": "Hello!"},
-        {"role": "assistant", "content": "one two"},
-        {"role": "user", "content": "three"},
-        {"role": "assistant", "content": "four"},
-    ]
-    ids, assistant = render_conversation(tokenizer, chat)
-    learned = tokenizer.decode([token for token, learns in zip(ids, assistant, strict=True) if learns])
-    assert learned == "one two<|im_end|>four<|im_end|>"
-
-
-def test_a_conversation_without_an_assistant_is_refused(tmp_path: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(make_policy(tmp_path))
-    with pytest.raises(BadInput, match="no assistant turn"):
-        render_conversation(tokenizer, [{"role": "user", "content": "Hello!"}])
-
-
 def test_held_out_loss_is_that_of_the_learned_tokens(tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(make_policy(tmp_path))
     ids = [5, 6, 7, 8, 9]
@@ -109,7 +90,7 @@ def test_held_out_loss_is_that_of_the_learned_tokens(tmp_path: Path) -> None:
 
 
 def test_the_loss_of_a_padded_batch_is_that_of_its_rows(tmp_path: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(make_policy(tmp_path)).eval()
+    model = AutoModelForCausalLM.from_pretrained(make_policy(tmp_path)).eval().requires_grad_(False)
 
     def loss(ids: list[list[int]], masks: list[list[int]], labels: list[list[int]]) -> float:
         batch = {"input_ids": ids, "attention_mask": masks, "labels": labels}
