@@ -28,6 +28,7 @@ from pipelines.core.workspace import RunRequest
 
 DAG = "train_assistant"
 LOOK_S = 0.5
+FOLLOW_S = 1.5  # the API server answers on the cores that train
 DAG_TIMEOUT_S = 90.0
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 AUTHOR = {"NAME": "Colloquy", "EMAIL": "colloquy@localhost"}
@@ -166,7 +167,7 @@ def follow(api: AirflowApi, settings: Settings, run_id: str, started: float) -> 
         if live:
             running = [task["task_id"] for task in tasks if task["state"] == "running"]
             print(f"  {time.monotonic() - started:>5.0f} s  {' '.join(running)}", end="", flush=True)
-        time.sleep(LOOK_S)
+        time.sleep(FOLLOW_S)
 
 
 def is_simulated(folder: Path) -> bool:
