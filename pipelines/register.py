@@ -1,11 +1,12 @@
 """Turns a passed gate into a model version, and its inputs into a git tag.
 
 In: the gate's verdict, the aligned model, `dvc.lock` and `params.yaml` of the run. Out: a version in the registry
-with the alias `challenger`, the tag `model-v<N>` on a commit that holds the run's lock and parameters, and
+with the alias `challenger`, the tag `model-v<N>` on a commit that holds the run's lock, parameters and stages, and
 `.run/register.json`. The same lock registers once: a second call finds the version and changes nothing.
 """
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from pipelines.core.jsonl import encode, read_json, read_rows, write_json
 from pipelines.core.stage import Stage, open_stage
 from pipelines.core.workspace import write_params
 
+PIPELINE = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
 PARAMS = Path("params.yaml")
 AUTHOR = {"NAME": "Colloquy release", "EMAIL": "release@colloquy.invalid"}
@@ -131,15 +133,32 @@ def _git(*words: str, **variables: str) -> str:
     return done.stdout.strip()
 
 
-def commit_inputs(commit: str, message: str) -> str:
-    """A commit on top of `commit` that adds the run's lock and parameters; returns its id.
+def stages_that_ran(pipeline: bytes, lock: dict[str, Any]) -> bytes:
+    """dvc.yaml without the stages that `lock` does not have; comments stay."""
+    yaml = YAML()
+    yaml.width = 4096
+    document = yaml.load(pipeline)
+    for name in set(document["stages"]) - set(lock["stages"]):
+        del document["stages"][name]
+    written = io.BytesIO()
+    yaml.dump(document, written)
+    return written.getvalue()
 
-    Made from an index of its own: no branch, index, hook or configuration of the user takes part.
+
+def commit_inputs(commit: str, message: str) -> str:
+    """A commit on top of `commit` with the run's lock, its parameters and the stages that ran; returns its id.
+
+    Stages that did not run (alignment methods that were not chosen) have no outputs, and `dvc checkout` would fail on
+    them. Made from an index of its own: no branch, index, hook or configuration of the user takes part.
     """
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         _git("read-tree", commit, **index)
         _git("add", "--force", "--", str(LOCK), str(PARAMS), **index)
+        pipeline = Path(folder) / "dvc.yaml"
+        pipeline.write_bytes(stages_that_ran(PIPELINE.read_bytes(), read_yaml(LOCK)))
+        blob = _git("hash-object", "-w", "--", str(pipeline))
+        _git("update-index", "--cacheinfo", f"100644,{blob},{PIPELINE}", **index)
         tree = _git("write-tree", **index)
     date = _git("show", "--no-patch", "--format=%cI", commit)  # same inputs, same commit id
     identity = {f"GIT_{who}_{key}": value for who in ("AUTHOR", "COMMITTER") for key, value in AUTHOR.items()}

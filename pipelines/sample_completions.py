@@ -4,13 +4,13 @@ In: artifacts/sft, PROMPTS_LABELING, the labeling screen and guidelines. Out: th
 is the hash of prompts, responses and label config, so that the same batch is never asked twice.
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.core import artifacts
 from pipelines.core.config import SampleCompletions
+from pipelines.core.digests import file_sha256
 from pipelines.core.jsonl import read_rows, write_json, write_rows
 from pipelines.core.records import Completion, Conversation, LabelTask, content_id
 from pipelines.core.stage import open_stage
@@ -73,10 +73,6 @@ def label_task(prompt: Conversation, draws: Sequence[Draw]) -> LabelTask:
     return LabelTask(content_id([prompt.chat, [completion.text for completion in completions]]), prompt, completions)
 
 
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def main() -> None:
     with open_stage("sample_completions") as stage:
         params = stage.params.sample_completions
@@ -86,13 +82,13 @@ def main() -> None:
         tasks = [label_task(prompt, draws) for prompt, draws in zip(prompts, sampled, strict=True)]
         rows = [task.to_row() for task in sorted(tasks, key=lambda task: task.id)]
         write_rows(artifacts.LABEL_BATCH, rows)
-        config = sha256(LABEL_CONFIG)
+        config = file_sha256(LABEL_CONFIG)
         manifest = {
             "batch_id": content_id([rows, config]),
             "tasks": len(rows),
             "completions": params.completions,
             "label_config_sha": config,
-            "guideline_version": sha256(GUIDELINES)[:12],
+            "guideline_version": file_sha256(GUIDELINES)[:12],
         }
         write_json(artifacts.LABEL_BATCH_MANIFEST, manifest)
         stage.tracker.log_artifact(artifacts.LABEL_BATCH)

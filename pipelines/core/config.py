@@ -53,6 +53,7 @@ class FolderModel(Section):
 
     kind: Literal["folder"]
     path: str
+    sha256: str | None  # of its files; null is filled in as the run is opened
 
 
 BaseModelSource = Annotated[ScratchModel | PackageModel | HubModel | FolderModel, Field(discriminator="kind")]

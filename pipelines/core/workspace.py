@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from ruamel.yaml import YAML
 
 from pipelines.core import artifacts, config, registry, tracking
+from pipelines.core.digests import folder_sha256
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import write_json
 
@@ -68,7 +69,7 @@ def base_model_from(text: str) -> dict[str, Any]:
     if kind == "folder" and rest:
         if not Path(rest).is_dir():
             raise BadInput(f"base model {text!r}: there is no folder {rest!r}")
-        return {"kind": "folder", "path": str(Path(rest).resolve())}
+        return {"kind": "folder", "path": str(Path(rest).resolve()), "sha256": None}
     if kind == "hub" and "@" in rest:
         repo, _, revision = rest.rpartition("@")
         return {"kind": "hub", "repo": repo, "revision": revision}
@@ -100,6 +101,16 @@ def resolve(root: Path, request: RunRequest) -> dict[str, Any]:
     return values
 
 
+def pin(values: dict[str, Any]) -> None:
+    """Fix in place what may change outside the workspace: the champion to compare with, the files of a base model."""
+    if values["evaluate"]["baseline"] == "champion":
+        champion = registry.by_alias("champion")
+        values["evaluate"]["champion_version"] = champion.number if champion else None
+    model = values["base_model"]
+    if model["kind"] == "folder" and model["sha256"] is None:
+        model["sha256"] = folder_sha256(Path(model["path"]))
+
+
 def check_resources(resources: config.Resources, home: Path) -> None:
     """Fail before the start when disk, memory or GPU fall short, with the numbers."""
     free = shutil.disk_usage(home).free / 2**30
@@ -118,14 +129,17 @@ def check_resources(resources: config.Resources, home: Path) -> None:
         raise BadInput("this profile needs an NVIDIA GPU and there is none; take profile smol or tiny")
 
 
-def _add_worktree(repo: Path, workspace: Path, commit: str) -> None:
+def add_worktree(repo: Path, workspace: Path, revision: str) -> str:
+    """Check `revision` out as `workspace` unless that is done already; returns its commit id."""
+    commit = _git(repo, "rev-parse", "--verify", f"{revision}^{{commit}}")
     if (workspace / ".git").exists():
         if _git(workspace, "rev-parse", "HEAD") != commit:
             raise BadInput(f"{workspace} is at another commit than {commit}; start the run under another run id")
-        return
+        return commit
     workspace.parent.mkdir(parents=True, exist_ok=True)
     _git(repo, "worktree", "prune")
     _git(repo, "worktree", "add", "--quiet", "--detach", str(workspace), commit)
+    return commit
 
 
 def write_params(workspace: Path, values: dict[str, Any]) -> None:
@@ -150,14 +164,11 @@ def open_workspace(repo: Path, home: Path, request: RunRequest) -> Path:
     info_path = workspace / artifacts.RUN_INFO
     if info_path.exists():
         return workspace
-    commit = _git(repo, "rev-parse", "--verify", f"{request.commit}^{{commit}}")
-    _add_worktree(repo, workspace, commit)
+    commit = add_worktree(repo, workspace, request.commit)
     values = resolve(workspace, request)
     params = config.parse(values, "the resolved parameters")
     check_resources(params.resources, home)
-    if params.evaluate.baseline == "champion":
-        champion = registry.by_alias("champion")
-        values["evaluate"]["champion_version"] = champion.number if champion else None
+    pin(values)
     write_params(workspace, values)
     _share_cache(workspace, home)
     tags = {
@@ -214,12 +225,23 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def go_on_inside(repo: Path, workspace: Path, revision: str) -> None:
+    """Replace this process by the same command of the code in `workspace`: a commit is opened by its own rules."""
+    commit = add_worktree(repo, workspace, revision)
+    words = [sys.executable, "-m", "pipelines.core.workspace", *sys.argv[1:], "--commit", commit]
+    os.chdir(workspace)
+    os.execve(sys.executable, words, os.environ | {"PYTHONPATH": str(workspace)})
+
+
 def main() -> None:
     arguments = _arguments()
     repo = Path(os.environ["COLLOQUY_REPO"])
     home = Path(os.environ["COLLOQUY_HOME"])
     try:
         if arguments.command == "open":
+            inside = folder(home, arguments.run_id)
+            if not (inside / artifacts.RUN_INFO).exists() and not Path(__file__).is_relative_to(inside):
+                go_on_inside(repo, inside, arguments.commit)
             request = RunRequest(
                 arguments.run_id,
                 arguments.profile,

@@ -1,6 +1,5 @@
 """Fetches files once: retries with back-off, checks SHA-256, and keeps them under their hash for later runs."""
 
-import hashlib
 import os
 import shutil
 import ssl
@@ -13,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
+from pipelines.core.digests import file_sha256
 from pipelines.core.errors import BadInput
 from pipelines.data.package_index import (
     IndexSettings,
@@ -28,12 +28,6 @@ T = TypeVar("T")
 PAUSES_S = (1.0, 3.0, 9.0)  # between the tries of one request
 TIMEOUT_S = 60.0  # without a byte
 _SIMPLE_API = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes as 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_sha256(path: Path, expected: str, origin: str) -> None:

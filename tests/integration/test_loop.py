@@ -77,8 +77,7 @@ def test_a_release_tag_brings_back_every_input(loop: Loop, tmp_path: Path) -> No
     subprocess.run(["git", "-C", loop.clone, "worktree", "add", "-q", "--detach", worktree, tag], check=True)
     (worktree / ".dvc" / "config.local").write_text((loop.first.workspace / ".dvc" / "config.local").read_text())
     dvc = Path(loop.environment["COLLOQUY_ENVS"], "project", "bin", "dvc")
-    # The alignment method that was not chosen has no outputs.
-    subprocess.run([dvc, "checkout", "-q", "--allow-missing"], cwd=worktree, check=True)
+    subprocess.run([dvc, "checkout", "-q"], cwd=worktree, check=True)
     for stage in ("ingest", "pull_annotations", "reward_model", "ppo"):
         released = sorted(path.relative_to(worktree) for path in (worktree / "artifacts" / stage).rglob("*"))
         assert released

@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.core import artifacts
 from pipelines.core.config import FolderModel, PackageModel, ScratchModel, Source
+from pipelines.core.digests import folder_sha256
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import read_json, read_rows
 from pipelines.data.downloads import Downloads
@@ -147,15 +148,22 @@ def test_a_base_model_that_is_not_there_says_what_is(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no 'demo_model/big.gguf'; weights inside: \['demo_model/tiny.gguf'"):
         fetch_base_model(model, nowhere(tmp_path), tmp_path / "base")
     with pytest.raises(BadInput, match="there is no folder"):
-        fetch_base_model(FolderModel(kind="folder", path=str(tmp_path / "no")), nowhere(tmp_path), tmp_path / "base")
+        fetch_base_model(FolderModel(kind="folder", path=str(tmp_path / "no"), sha256=None), nowhere(tmp_path), tmp_path / "base")
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    folder = FolderModel(kind="folder", path=str(tmp_path / "model"))
+
+    def folder() -> FolderModel:
+        path = tmp_path / "model"
+        return FolderModel(kind="folder", path=str(path), sha256=folder_sha256(path))
+
     with pytest.raises(BadInput, match="has no .*safetensors"):
-        fetch_base_model(folder, nowhere(tmp_path), tmp_path / "base")
+        fetch_base_model(folder(), nowhere(tmp_path), tmp_path / "base")
+    pinned = folder()
     (tmp_path / "model" / "model.safetensors").write_bytes(b"x")
-    fetch_base_model(folder, nowhere(tmp_path), tmp_path / "base")
+    with pytest.raises(BadInput, match="start a new run"):
+        fetch_base_model(pinned, nowhere(tmp_path), tmp_path / "base")
+    fetch_base_model(folder(), nowhere(tmp_path), tmp_path / "base")
     assert (tmp_path / "base" / "model.safetensors").read_bytes() == b"x"

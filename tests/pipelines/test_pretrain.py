@@ -98,7 +98,7 @@ def test_progress_and_curves_are_shown(
 
 
 def test_zero_steps_pass_the_base_model_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    enter(tmp_path, monkeypatch, ["pretrain.steps=0", "base_model={kind: folder, path: /elsewhere}"])
+    enter(tmp_path, monkeypatch, ["pretrain.steps=0", "base_model={kind: folder, path: /elsewhere, sha256: null}"])
     base = load_model(make_policy(artifacts.INGEST_BASE_MODEL), "float32")
     assert exit_code(pretrain.main) == 0
     metrics = read_json(artifacts.metrics_of("pretrain"))

@@ -44,7 +44,7 @@ def test_from_scratch_it_learns_the_words_of_the_corpus(tmp_path: Path, monkeypa
 def test_a_base_models_tokenizer_is_passed_on_with_our_template(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enter(tmp_path, monkeypatch, ["base_model={kind: folder, path: /elsewhere}"])
+    enter(tmp_path, monkeypatch, ["base_model={kind: folder, path: /elsewhere, sha256: null}"])
     base = PreTrainedTokenizerFast.from_pretrained(make_policy(artifacts.INGEST_BASE_MODEL))
     base.chat_template = "theirs"
     base.save_pretrained(artifacts.INGEST_BASE_MODEL)
@@ -61,7 +61,7 @@ def test_a_base_models_tokenizer_is_passed_on_with_our_template(
 def test_a_base_model_that_is_not_there_is_bad_input(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    enter(tmp_path, monkeypatch, ["base_model={kind: folder, path: /elsewhere}"])
+    enter(tmp_path, monkeypatch, ["base_model={kind: folder, path: /elsewhere, sha256: null}"])
     assert exit_code(train_tokenizer.main) == ExitCode.BAD_INPUT
     assert "must hold one GGUF file or one Hugging Face folder" in capsys.readouterr().err
 

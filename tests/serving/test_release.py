@@ -24,6 +24,16 @@ from serving import build_bento, deploy, release_state, smoke_test
 from tests.serving.conftest import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
+PIPELINE = """\
+# How the model is made.
+stages:
+  sft:
+    cmd: python -m pipelines.sft
+  ppo: # the default
+    cmd: python -m pipelines.ppo
+  dpo:
+    cmd: python -m pipelines.dpo
+"""
 PASS = {"verdict": "pass", "text": "pass (demo rules)", "rules": [], "notes": []}
 
 
@@ -160,6 +170,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         repo.mkdir()
         git(repo, "init", "--quiet", "--initial-branch", "main")
         (repo / "params.yaml").write_text("profile: base\n")
+        (repo / "dvc.yaml").write_text(PIPELINE)
         git(repo, "add", ".")
         git(repo, "-c", "user.name=Someone", "-c", "user.email=someone@example.org", "commit", "--quiet", "-m", "first")
         git(repo, "worktree", "add", "--quiet", "--detach", str(workspace), "HEAD")
@@ -230,6 +241,8 @@ def test_the_tag_brings_back_lock_and_parameters_and_touches_nothing_else(scene:
     repo = scene / "repo"
     assert git(repo, "show", "model-v1:dvc.lock") == Path("dvc.lock").read_text()
     assert git(repo, "show", "model-v1:params.yaml") == Path("params.yaml").read_text().strip()
+    ran = git(repo, "show", "model-v1:dvc.yaml")
+    assert ran == PIPELINE[: PIPELINE.index("  dpo:")].strip()
     assert git(repo, "log", "-1", "--format=%an", "model-v1") == "Colloquy release"
     assert git(repo, "rev-parse", "model-v1^") == git(repo, "rev-parse", "main")
     assert git(repo, "status", "--porcelain") == "" and git(repo, "branch", "--format=%(refname:short)") == "main"

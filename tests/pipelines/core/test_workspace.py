@@ -1,11 +1,15 @@
 """Workspaces over a real git repository: each run has its own, bad requests make none, cleaning spares live runs."""
 
+import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipelines.core import artifacts, config, workspace
+from pipelines.core.digests import folder_sha256
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_json, write_json
 from pipelines.core.workspace import RunRequest
@@ -61,7 +65,51 @@ def test_choices_of_the_form_become_parameters(repo: Path, tmp_path: Path) -> No
     request = RunRequest("r", "tiny", base_model=f"folder:{tmp_path}", labelers="human", align_method="dpo")
     params = config.load_params(workspace.open_workspace(repo, tmp_path / "home", request) / "params.yaml")
     assert (params.labeling.labelers, params.align.method) == ("human", "dpo")
-    assert params.base_model.model_dump() == {"kind": "folder", "path": str(tmp_path)}
+    assert params.base_model.model_dump() == {
+        "kind": "folder",
+        "path": str(tmp_path),
+        "sha256": folder_sha256(tmp_path),
+    }
+
+
+def test_a_base_model_folder_is_pinned_by_its_files(repo: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    pins = []
+    for name, weights in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (model / "model.safetensors").write_bytes(weights)
+        opened = workspace.open_workspace(repo, tmp_path / "home", RunRequest(name, "tiny", f"folder:{model}"))
+        pins.append(config.load_params(opened / "params.yaml").base_model.sha256)
+    assert pins[0] == pins[1] != pins[2]
+
+
+def test_a_commit_is_opened_by_its_own_code(tmp_path: Path) -> None:
+    """A parameter that this code does not know is none of its business when the commit's own code does."""
+    repo = tmp_path / "repo"
+    for name in ("pipelines", "profiles"):
+        shutil.copytree(ROOT / name, repo / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (repo / ".dvc").mkdir()
+    (repo / ".dvc" / "config").write_text("")
+    (repo / "params.yaml").write_text((ROOT / "params.yaml").read_text() + "novelty: 1\n")
+    schema = repo / "pipelines" / "core" / "config.py"
+    schema.write_text(schema.read_text().replace("    seed: ", "    novelty: int\n    seed: ", 1))
+    git(repo, "init", "-q", "-b", "main")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "a schema of its own")
+    home = tmp_path / "home"
+    home.mkdir()
+    places = {"COLLOQUY_REPO": str(repo), "COLLOQUY_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    places["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path}/mlflow.db"
+    words = ["open", "--run-id", "r", "--profile", "tiny", "--override", "novelty=2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.core.workspace", *words],
+        env=os.environ | places,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "novelty: 2" in (workspace.folder(home, "r") / "params.yaml").read_text()
 
 
 @pytest.mark.parametrize(
