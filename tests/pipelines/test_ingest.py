@@ -148,7 +148,9 @@ def test_a_base_model_that_is_not_there_says_what_is(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no 'demo_model/big.gguf'; weights inside: \['demo_model/tiny.gguf'"):
         fetch_base_model(model, nowhere(tmp_path), tmp_path / "base")
     with pytest.raises(BadInput, match="there is no folder"):
-        fetch_base_model(FolderModel(kind="folder", path=str(tmp_path / "no"), sha256=None), nowhere(tmp_path), tmp_path / "base")
+        fetch_base_model(
+            FolderModel(kind="folder", path=str(tmp_path / "no"), sha256=None), nowhere(tmp_path), tmp_path / "base"
+        )
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
