@@ -85,4 +85,15 @@ def test_a_policy_has_no_divergence_from_itself_and_some_from_another(
     episodes = roll_out(engine, prompts, [Sampling(20, 1.0, 1.0, seed) for seed in range(3)])
     other = AutoModelForCausalLM.from_pretrained(make_policy(tmp_path, seed=5)).eval()
     assert divergence(engine.model, engine.model, episodes, 1.0, FLOAT, batch_size=2) == [0.0, 0.0, 0.0]
-    assert any(divergence(engine.model, other, episodes, 1.0, FLOAT, batch_size=2))
+    found = divergence(engine.model, other, episodes, 1.0, FLOAT, batch_size=2)
+    for row, length in enumerate(episodes.lengths):
+        end = int(episodes.attention[row].sum())
+        with torch.no_grad():
+            p, q = (
+                model(episodes.ids[row : row + 1, :end]).logits[0, end - length - 1 : end - 1].log_softmax(-1)
+                for model in (engine.model, other)
+            )
+        assert found[row] == pytest.approx(
+            float(torch.nn.functional.kl_div(q, p, reduction="sum", log_target=True)), rel=1e-4
+        )
+        assert found[row] > 0
