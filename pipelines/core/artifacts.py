@@ -22,6 +22,7 @@ CORPUS_TRAIN = PREPARE_CORPUS / "train.jsonl.gz"
 CORPUS_HELD_OUT = PREPARE_CORPUS / "held_out.jsonl.gz"
 CORPUS_DROPPED = PREPARE_CORPUS / "dropped.jsonl.gz"
 CORPUS_FUNNEL = PREPARE_CORPUS / "funnel.json"
+CORPUS_DROP_SAMPLES = PREPARE_CORPUS / "drop_samples.jsonl"
 CORPUS_FUNNEL_PLOT = PREPARE_CORPUS / "funnel.svg"
 CORPUS_CARD = PREPARE_CORPUS / "card.md"
 

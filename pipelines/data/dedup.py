@@ -2,18 +2,19 @@
 
 Near duplicates are found by MinHash (Broder 1997) with locality-sensitive hashing: signatures are cut into bands, and
 documents that share a band are compared by the share of equal entries, which estimates the Jaccard similarity of their
-word 5-gram sets.
+word 5-gram sets. Fingerprints lie in files and bands are sorted one after the other, so that memory grows by a few
+bytes a document.
 """
 
 import hashlib
-from typing import NamedTuple
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.core.records import Document
-from pipelines.data.ngrams import Hashes, mixed, ngram_hashes, word_hashes, words
-from pipelines.data.steps import Filter, Verdict
+from pipelines.data.ngrams import Hashes, mixed, ngram_hashes, row_hashes, word_hashes, words
 
 SHINGLE_WORDS = 5
 PERMUTATIONS = 128
@@ -59,42 +60,69 @@ class MinHash:
         return (smallest >> np.uint64(32)).astype(np.uint32)
 
 
-def exact_duplicate_filter() -> Filter:
-    """Keep the first of documents with the same words in the same order."""
-    seen: set[bytes] = set()
+class Fingerprints:
+    """What duplicates are found by, collected document by document and written as two arrays."""
 
-    def keep(document: Document) -> Verdict:
-        digest = hashlib.sha256("\n".join(words(document.text)).encode()).digest()
-        if digest in seen:
-            return False, "same words as an earlier document"
-        seen.add(digest)
-        return True
+    def __init__(self, seed: int) -> None:
+        self._minhash = MinHash(seed)
+        self._digests: list[bytes] = []
+        self._signatures: list[NDArray[np.uint32]] = []
 
-    return keep
+    def add(self, text: str) -> None:
+        self._digests.append(hashlib.blake2b("\n".join(words(text)).encode(), digest_size=16).digest())
+        self._signatures.append(self._minhash.signature(text))
+
+    def save(self, digests: Path, signatures: Path) -> None:
+        """Write [n] digests of the words in their order and [n, PERMUTATIONS] signatures as .npy files."""
+        np.save(digests, np.array(self._digests, dtype="V16"))
+        np.save(signatures, np.array(self._signatures, dtype=np.uint32).reshape(-1, PERMUTATIONS))
 
 
-def near_duplicate_filter(similarity: float, seed: int) -> Filter:
-    """Keep the first of documents whose estimated Jaccard similarity is at least `similarity`.
+def _repeats(keys: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs (earlier, later) of equal keys by position: each with the one before it and with the first of its kind."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    new = np.ones(len(keys), dtype=bool)
+    new[1:] = ordered[1:] != ordered[:-1]
+    first = order[np.maximum.accumulate(np.where(new, np.arange(len(keys)), 0))]
+    later = ~new
+    before = np.roll(order, 1)[later]
+    return np.concatenate([before, first[later]]), np.concatenate([order[later], order[later]])
 
-    Holds 512 bytes a document for signatures and one entry a band.
+
+def exact_repeats(digests: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Which of the documents [n] has the words of an earlier one."""
+    found = np.zeros(len(digests), dtype=bool)
+    found[_repeats(digests.view("S16").reshape(-1))[1]] = True
+    return found
+
+
+def near_repeats(signatures: Sequence[NDArray[np.uint32]], similarity: float) -> NDArray[np.bool_]:
+    """Which of the documents [n] is at least `similarity` to an earlier one, by the estimate of its signature.
+
+    Args:
+        signatures: parts [n_i, PERMUTATIONS] whose rows together are the documents; memory maps stay on disk.
     """
-    minhash = MinHash(seed)
     bands = choose_bands(similarity)
-    signatures: list[NDArray[np.uint32]] = []
-    buckets: dict[bytes, list[int]] = {}
+    starts = np.cumsum([0, *(len(part) for part in signatures)])
+    found = np.zeros(int(starts[-1]), dtype=bool)
 
-    def keep(document: Document) -> Verdict:
-        signature = minhash.signature(document.text)
-        keys = [
-            band.to_bytes(2, "big") + signature[band * bands.rows : (band + 1) * bands.rows].tobytes()
-            for band in range(bands.number)
-        ]
-        candidates = {number for key in keys for number in buckets.get(key, ())}
-        if any(float(np.mean(signatures[number] == signature)) >= similarity for number in candidates):
-            return False, "near duplicate of an earlier document"
-        for key in keys:
-            buckets.setdefault(key, []).append(len(signatures))
-        signatures.append(signature)
-        return True
+    def rows(wanted: NDArray[np.int64]) -> NDArray[np.uint32]:
+        part = np.searchsorted(starts, wanted, side="right") - 1
+        taken = np.empty((len(wanted), PERMUTATIONS), dtype=np.uint32)
+        for number in np.unique(part):
+            here = part == number
+            taken[here] = signatures[number][wanted[here] - starts[number]]
+        return taken
 
-    return keep
+    for band in range(bands.number):
+        columns = slice(band * bands.rows, (band + 1) * bands.rows)
+        keys = np.concatenate([row_hashes(part[:, columns]) for part in signatures])
+        earlier, later = _repeats(keys)
+        unknown = ~found[later]
+        earlier, later = earlier[unknown], later[unknown]
+        for start in range(0, len(later), _BLOCK):
+            one, other = earlier[start : start + _BLOCK], later[start : start + _BLOCK]
+            alike = (rows(one) == rows(other)).mean(axis=1) >= similarity
+            found[other[alike]] = True
+    return found

@@ -42,3 +42,11 @@ def ngram_hashes(hashes: Hashes, length: int) -> Hashes:
     for offset in range(1, length):
         total = total * _BASE + hashes[offset : offset + count]
     return mixed(total)
+
+
+def row_hashes(rows: NDArray[np.uint32]) -> Hashes:
+    """One hash per row [n] of `rows` [n, k]."""
+    total = np.zeros(len(rows), dtype=np.uint64)
+    for column in rows.T:
+        total = total * _BASE + column
+    return mixed(total)

@@ -11,11 +11,12 @@ from pipelines.core.records import Document
 from pipelines.data.decontamination import ItemIndex, decontamination_filter, evaluation_texts, texts_in
 from pipelines.data.dedup import (
     PERMUTATIONS,
+    Fingerprints,
     MinHash,
     choose_bands,
-    exact_duplicate_filter,
+    exact_repeats,
     miss_probability,
-    near_duplicate_filter,
+    near_repeats,
 )
 from pipelines.data.ngrams import ngram_hashes, word_hashes, words
 from pipelines.data.splits import is_held_out
@@ -47,11 +48,37 @@ def test_the_same_words_in_another_order_hash_differently() -> None:
     assert ngram_hashes(word_hashes("a b c"), 3) != ngram_hashes(word_hashes("c b a"), 3)
 
 
-def test_an_exact_duplicate_is_dropped_whatever_its_layout() -> None:
-    keep = exact_duplicate_filter()
-    assert keep(document("One  two.\nThree")) is True
-    assert keep(document("one two three!")) != True  # noqa: E712 - the other verdict is a tuple
-    assert keep(document("one two four")) is True
+def fingerprints(texts: list[str], place: Path, parts: int = 1) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Digests and signatures of `texts`, written and read in `parts` files as the stage does it."""
+    digests, signatures = [], []
+    for part in range(parts):
+        collected = Fingerprints(seed=1)
+        for text in texts[part * len(texts) // parts : (part + 1) * len(texts) // parts]:
+            collected.add(text)
+        collected.save(place / f"{part}.d.npy", place / f"{part}.s.npy")
+        digests.append(np.load(place / f"{part}.d.npy"))
+        signatures.append(np.load(place / f"{part}.s.npy", mmap_mode="r"))
+    return np.concatenate(digests), signatures
+
+
+def test_an_exact_repeat_is_found_whatever_its_layout(tmp_path: Path) -> None:
+    texts = ["One  two.\nThree", "one two three!", "one two four", "ONE, two, three", ""]
+    digests, _ = fingerprints(texts, tmp_path)
+    assert exact_repeats(digests).tolist() == [False, True, False, True, False]
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_repeats_are_found_across_files(tmp_path: Path, parts: int) -> None:
+    texts = [" ".join(prose(number % 5)) for number in range(9)]
+    digests, signatures = fingerprints(texts, tmp_path, parts)
+    repeats = [False] * 5 + [True] * 4
+    assert exact_repeats(digests).tolist() == repeats
+    assert near_repeats(signatures, 0.75).tolist() == repeats
+
+
+def test_files_without_documents_are_no_trouble(tmp_path: Path) -> None:
+    digests, signatures = fingerprints([], tmp_path, parts=2)
+    assert exact_repeats(digests).tolist() == near_repeats(signatures, 0.75).tolist() == []
 
 
 def test_signatures_estimate_the_jaccard_similarity() -> None:
@@ -71,19 +98,18 @@ def test_bands_miss_next_to_nothing_at_the_threshold(similarity: float) -> None:
     assert miss_probability(similarity, bands) <= 0.02
 
 
-def test_near_duplicates_are_dropped_and_different_texts_stay() -> None:
-    keep = near_duplicate_filter(0.75, seed=1)
+def test_near_duplicates_are_found_and_different_texts_stay(tmp_path: Path) -> None:
     originals = [prose(number) for number in range(200)]
-    assert all(keep(document(" ".join(text))) is True for text in originals)
     edited = [[*text[:150], "inserted", *text[150:]] for text in originals]  # Jaccard about 0.97
-    dropped = sum(keep(document(" ".join(text))) is not True for text in edited)
-    assert dropped >= 195
-    assert sum(keep(document(" ".join(prose(number)))) is True for number in range(1000, 1200)) == 200
+    _, signatures = fingerprints([" ".join(text) for text in originals + edited], tmp_path)
+    found = near_repeats(signatures, 0.75)
+    assert not found[:200].any()
+    assert found[200:].sum() >= 195
 
 
-def test_very_short_texts_are_no_duplicates_of_each_other() -> None:
-    keep = near_duplicate_filter(0.75, seed=1)
-    assert [keep(document(text)) is True for text in ("one", "two words", "", "one")] == [True, True, True, False]
+def test_very_short_texts_are_no_duplicates_of_each_other(tmp_path: Path) -> None:
+    _, signatures = fingerprints(["one", "two words", "", "one"], tmp_path)
+    assert near_repeats(signatures, 0.75).tolist() == [False, False, False, True]
 
 
 ITEM = "Which of these planets has the most moons when those found by the year 2023 are counted in full?"
