@@ -95,7 +95,9 @@ class PrepareCorpus(Section):
     max_symbol_ratio: Share
     min_stop_words: NonNegative
     max_moderation_score: Share
-    near_duplicate_similarity: Share
+    near_duplicate_similarity: Annotated[
+        float, Field(ge=0.4, le=1)
+    ]  # Jaccard of word 3-grams; 0.4: 10 % of words changed
     decontamination_ngram: Positive  # words
     held_out_share: Share
     max_quarantined_share: Share
