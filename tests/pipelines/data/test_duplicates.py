@@ -1,18 +1,30 @@
 """Duplicates and evaluation items: found when they are there, and only then."""
 
+import csv
+import gzip
 import itertools
 import json
 import random
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pipelines.core.config import load_params
+from pipelines.core.jsonl import read_rows
 from pipelines.core.records import Document
-from pipelines.data.decontamination import ItemIndex, decontamination_filter, evaluation_texts, texts_in
+from pipelines.data.decontamination import (
+    MIN_WORDS,
+    ItemIndex,
+    decontamination_filter,
+    evaluation_texts,
+    item_texts,
+    texts_in,
+)
 from pipelines.data.dedup import (
     PERMUTATIONS,
     SHINGLE_WORDS,
@@ -27,6 +39,7 @@ from pipelines.data.splits import is_held_out
 
 ROOT = Path(__file__).parents[3]
 SHARED = ROOT.parent / "shared" / "data"
+SHIPPED = ROOT / "evals" / "datasets"
 VOCABULARY = [f"word{number}" for number in range(2000)]
 
 
@@ -43,7 +56,7 @@ def document(text: str, name: str = "x") -> Document:
 
 
 def test_words_ignore_case_and_punctuation() -> None:
-    assert words("It's 3.5 – OK!") == ["it", "s", "3", "5", "ok"]
+    assert words("It's 3.5 – OK_then!") == ["it", "s", "3", "5", "ok", "then"]
 
 
 def test_ngram_hashes_are_equal_where_the_words_are() -> None:
@@ -190,17 +203,89 @@ def test_an_evaluation_item_is_found_inside_other_text() -> None:
     assert keep(document("Which of these planets has the most moons is a question that people ask.")) is True
 
 
-def test_items_of_a_few_words_are_not_looked_for() -> None:
-    assert not ItemIndex(["What is the capital of France?"], 13).occurs_in("What is the capital of France? Paris.")
+def test_a_question_of_one_or_two_words_is_found_only_with_its_choices() -> None:
+    row = {"question": "Inflation", "choices": ["raises prices for all", "lowers them for a few", "helps", "hurts"]}
+    index = ItemIndex(item_texts(row), 13)
+    assert not index.occurs_in("Inflation was high in those years. It hurts, they said, and helps nobody.")
+    labelled = [f"{letter}) {choice}" for letter, choice in zip("ABCD", row["choices"], strict=True)]
+    assert index.occurs_in("Quiz. Inflation\n" + "\n".join(labelled))
 
 
-def test_every_item_of_the_shipped_evaluations_is_found_when_planted() -> None:
-    folder = Path(__file__).parents[3] / "evals" / "datasets"
-    texts = [text for text in evaluation_texts(folder) if len(words(text)) >= 8]
-    assert len(texts) > 50
-    index = ItemIndex(texts, 13)
-    assert all(index.occurs_in(f"Somebody wrote: {text} And so on.") for text in texts)
+def test_names_and_single_choices_are_not_looked_for() -> None:
+    row = {
+        "id": "high_school/dev/0",
+        "subject": "high_school_physics",
+        "question": "?",
+        "choices": ["all of the above"],
+    }
+    assert list(item_texts(row)) == ["?"]
+
+
+def test_a_row_of_numbers_is_no_evaluation_item() -> None:
+    index = ItemIndex(["def f(): return [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]"], 13)
+    assert not index.occurs_in("Figures: " + " ".join(map(str, range(1, 30))))
+
+
+WRAPPINGS: dict[str, Callable[[str], str]] = {
+    "in a paragraph": lambda text: " ".join(text.split()),
+    "in capitals": str.upper,
+    "without punctuation": lambda text: re.sub(r"[^\w\s]|_", "", text),
+    "with other punctuation": lambda text: re.sub(r"[^\w\s]|_", " – ", text),
+    "on many lines": lambda text: re.sub(r"\s+", "\n\t ", text),
+    "in a fence": lambda text: f"\n```python\n{text}\n```\n",
+    "quoted": lambda text: "\n> " + text.replace("\n", "\n> "),
+}
+
+
+def planted(text: str, wrapping: str) -> str:
+    return (
+        f"We had a long talk about it, and then {WRAPPINGS[wrapping](text)} was what somebody had written down there."
+    )
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_every_item_of_the_shipped_evaluations_is_found_when_planted(wrapping: str) -> None:
+    rows = [row for path in sorted(SHIPPED.glob("*.jsonl")) for row in read_rows(path)]
+    questions = [str(row["question"] if "question" in row else row["prompt"]) for row in rows]
+    assert len(questions) > 200
+    index = ItemIndex(evaluation_texts(SHIPPED), 13)
+    assert [text for text in questions if not index.occurs_in(planted(text, wrapping))] == []
+
+
+def test_the_shipped_evaluations_drop_no_other_text() -> None:
+    index = ItemIndex(evaluation_texts(SHIPPED), 13)
+    assert [text[:80] for text in manuals() if index.occurs_in(text)] == []
     assert not index.occurs_in(" ".join(prose(3, 5000)))
+
+
+def benchmark_rows() -> Iterator[dict[str, Any]]:
+    for path in sorted((SHARED / "mmlu").glob("*/*.csv")):
+        with path.open(encoding="utf-8", newline="") as lines:
+            for question, *choices, answer in csv.reader(lines):
+                yield {"question": question, "choices": choices, "answer": answer}
+    yield from read_rows(SHARED / "gsm8k" / "test.jsonl")
+    with gzip.open(SHARED / "humaneval" / "HumanEval.jsonl.gz", "rt", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+@pytest.mark.skipif(not (SHARED / "mmlu").exists(), reason=f"{SHARED}/mmlu is not there")
+def test_every_item_of_public_benchmarks_is_found_however_it_is_wrapped() -> None:
+    rows = list(benchmark_rows())
+    assert len(rows) > 12_000
+    index = ItemIndex((text for row in rows for text in item_texts(row)), 13)
+    missed, alone = [], 0
+    for number, row in enumerate(rows):
+        wrapping = sorted(WRAPPINGS)[number % len(WRAPPINGS)]
+        text = row["question"] if "question" in row else row["prompt"]
+        if len(words(text)) < MIN_WORDS or len(WRAPPINGS[wrapping](text).split()) < MIN_WORDS:
+            alone += 1  # too short to be told from other text without its choices
+            text = "\n".join([text, *(f"{letter}. {c}" for letter, c in zip("ABCD", row["choices"], strict=True))])
+        if not index.occurs_in(planted(text, wrapping)):
+            missed.append((wrapping, text))
+    assert missed == []
+    assert alone < 0.005 * len(rows)
+    pages = web_pages()
+    assert sum(index.occurs_in(page) for page in pages) <= 0.005 * len(pages)
 
 
 def test_texts_are_found_at_any_depth() -> None:
