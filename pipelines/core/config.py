@@ -89,7 +89,7 @@ class TrainModeration(Section):
 
 class PrepareCorpus(Section):
     language: str  # ISO 639-1
-    min_language_probability: Share
+    min_language_probability: Share  # of single English sentences 0.2 keeps 98.5 %, 0.6 96 %
     min_words: Positive
     max_words: Positive
     max_symbol_ratio: Share
