@@ -98,7 +98,7 @@ class PrepareCorpus(Section):
     near_duplicate_similarity: Annotated[
         float, Field(ge=0.4, le=1)
     ]  # Jaccard of word 3-grams; 0.4: 10 % of words changed
-    decontamination_ngram: Positive  # words
+    decontamination_ngram: Positive  # words in a row of an evaluation item; a shorter item is found as a whole
     held_out_share: Share
     max_quarantined_share: Share
 

@@ -36,6 +36,7 @@ BANDS = PERMUTATIONS // BAND_ROWS
 Signature = NDArray[np.uint16]
 
 _FIRST_SLOTS = 1 << 16
+_WINDOW = 8  # slots of a key looked at in one go
 _BLOCK = 1 << 12  # texts hashed anew at a time
 _NUMBER = np.uint64((1 << 32) - 1)  # the half of a slot that holds a text's number; the other half tells keys apart
 _SALTS = mixed(np.arange(BANDS, dtype=np.uint64))
@@ -85,11 +86,11 @@ class SignatureIndex:
         found: set[int] = set()
         places = self._home(keys)
         while len(keys):
-            entries = self._slots[places]
-            same = (entries != 0) & _same_key(entries, keys)
+            entries = self._slots[self._window(places)]
+            same = (entries != 0) & _same_key(entries, keys[:, None])
             found.update((entries[same] & _NUMBER).tolist())
-            left = (entries != 0) & ~same
-            keys, places = keys[left], self._next(places[left])
+            left = (entries != 0).all(axis=1) & ~same.any(axis=1)
+            keys, places = keys[left], places[left] + _WINDOW
         return {number - 1 for number in found}
 
     def _insert(self, added: list[Signature], first_number: int) -> None:
@@ -97,10 +98,15 @@ class SignatureIndex:
         numbers = np.repeat(np.arange(first_number, first_number + len(added), dtype=np.uint64), BANDS)
         entries, places = (keys & ~_NUMBER) | numbers, self._home(keys)
         while len(entries):
-            free = self._slots[places] == 0
-            self._slots[places[free]] = entries[free]
-            left = ~_same_key(self._slots[places], entries)
-            entries, places = entries[left], self._next(places[left])
+            window = self._window(places)
+            found = self._slots[window]
+            usable = (found == 0) | _same_key(found, entries[:, None])
+            first = usable.argmax(axis=1)[:, None]
+            slots = np.take_along_axis(window, first, axis=1)[:, 0]
+            free = self._slots[slots] == 0
+            self._slots[slots[free]] = entries[free]
+            left = ~_same_key(self._slots[slots], entries)  # no room in the window, or two keys wanted one slot
+            entries, places = entries[left], np.where(usable.any(axis=1), places, places + _WINDOW)[left]
 
     def _grow(self) -> None:
         self._slots = np.zeros(2 * len(self._slots), dtype=np.uint64)
@@ -110,8 +116,9 @@ class SignatureIndex:
     def _home(self, keys: Hashes) -> NDArray[np.intp]:
         return (keys & np.uint64(len(self._slots) - 1)).astype(np.intp)
 
-    def _next(self, places: NDArray[np.intp]) -> NDArray[np.intp]:
-        return (places + 1) & (len(self._slots) - 1)
+    def _window(self, places: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The slots to look at, in their order [places, _WINDOW]."""
+        return (places[:, None] + np.arange(_WINDOW)) & (len(self._slots) - 1)
 
 
 def _band_keys(of: list[Signature]) -> Hashes:

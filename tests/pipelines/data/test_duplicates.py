@@ -99,6 +99,8 @@ def test_a_signature_depends_on_the_seed_alone() -> None:
     text = " ".join(prose(1))
     assert (signature(text, 1) == signature(text, 1)).all()
     assert (signature(text, 1) != signature(text, 2)).mean() > 0.95
+    sentence = "The quick brown fox jumps over the lazy dog and runs away from the hounds."
+    assert signature(sentence, 1)[:4].tolist() == [18328, 23348, 64628, 51445]  # on every machine
 
 
 def test_a_tenth_of_the_words_changed_is_found_far_above_the_shipped_threshold() -> None:
@@ -169,15 +171,14 @@ def test_planted_edits_are_found_and_different_documents_are_not(
     texts, draw, threshold = read(), random.Random(11), shipped_similarity()
     assert len(texts) >= 150
     others = [word for text in texts for word in text.split()[:200]]
-    signatures = [signature(text, seed=1) for text in texts]
     recall = {}
     for share in (0.05, 0.1, 0.2):
-        found = 0
-        for text, of_text in zip(texts, signatures, strict=True):
-            alone = SignatureIndex()
-            alone.add(of_text)
-            found += alone.similarity(signature(edited(text, share, others, draw), seed=1)) >= threshold
-        recall[share] = found / len(texts)
+        keep = near_duplicate_filter(threshold, seed=1)
+        for text in texts:
+            keep(document(text))
+        copies = [edited(text, share, others, draw) for text in texts]
+        recall[share] = sum(keep(document(copy)) is not True for copy in copies) / len(texts)
+    signatures = [signature(text, seed=1) for text in texts]
     pairs = draw.sample(list(itertools.combinations(signatures, 2)), 10_000)
     wrong = sum(float(np.mean(one == other)) >= threshold for one, other in pairs)
     right = recall[0.1] * len(texts)
