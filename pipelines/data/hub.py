@@ -1,34 +1,40 @@
 """Data sets and models of a Hugging Face hub at a commit; imported only when a source names one."""
 
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.core.config import Source
 from pipelines.core.errors import BadInput
-from pipelines.core.records import Document, content_id
+from pipelines.core.records import Document
 from pipelines.data.origins import HubOrigin, require_commit
-from pipelines.data.reading import Limits, Quarantined
+from pipelines.data.reading import Limits, documents_of_rows
+from pipelines.data.rows import Numbered, Quarantined
 
 MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*"]  # no pickles, no code
 
 
 def _unreachable(origin: str, error: Exception) -> BadInput:
     return BadInput(
-        f"{origin}: {type(error).__name__}: {error}; check the name and revision, the network, HF_ENDPOINT and HF_TOKEN"
+        f"{origin}: {type(error).__name__}: {error}; check the name, revision and `include`, the network, HF_ENDPOINT "
+        "and HF_TOKEN"
     )
 
 
-def read_documents(source: Source, origin: HubOrigin, limits: Limits) -> Iterator[Document | Quarantined]:
-    """Stream the `train` split of a data set; `include` names data files, none means the data set's own choice.
+def _rows(source: Source, origin: HubOrigin) -> Iterator[Numbered]:
+    """The rows of the `train` split, streamed; `include` names data files, none means the data set's own choice.
 
     Raises:
-        BadInput: the data set can't be read.
+        BadInput: the data set can't be read, from its start or from some row on.
     """
+    import httpx
     from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+    from pyarrow import ArrowException
 
-    where = f"hub:{origin.repo}@{origin.revision}"
-    column = source.columns.get("text", "text")
+    where = f"source {source.name} (hub:{origin.repo}@{origin.revision})"
+    number = 0
     try:
         stream = load_dataset(
             origin.repo,
@@ -37,26 +43,29 @@ def read_documents(source: Source, origin: HubOrigin, limits: Limits) -> Iterato
             split="train",
             streaming=True,
         )
-        yield from _take(source, stream, where, column, limits)
-    except (OSError, ValueError) as error:
-        raise _unreachable(where, error) from error
+        for row in stream:
+            number += 1
+            yield Numbered(number, row)
+    except (OSError, ValueError, EOFError, zlib.error, ArrowException, DatasetsError, httpx.HTTPError) as error:
+        raise _unreachable(f"{where}, row {number + 1}", error) from error
 
 
-def _take(source: Source, rows: object, where: str, column: str, limits: Limits) -> Iterator[Document | Quarantined]:
-    size = 0
-    for number, row in enumerate(rows, start=1):  # type: ignore[var-annotated,arg-type]
-        text = row.get(column)
-        if number > limits.documents:
-            return
-        if not isinstance(text, str) or not text.strip():
-            yield Quarantined(source.name, where, number, f"{column!r} must be a text that is not empty")
+def read_documents(source: Source, origin: HubOrigin, limits: Limits) -> Iterator[Document | Quarantined]:
+    """The first documents of a data set, as far as `limits` go.
+
+    Raises:
+        BadInput: the data set can't be read.
+    """
+    documents = size = 0
+    for document in documents_of_rows(source, f"hub:{origin.repo}@{origin.revision}", _rows(source, origin)):
+        if isinstance(document, Quarantined):
+            yield document
             continue
-        size += len(text.encode())
-        if size > limits.size:
+        documents += 1
+        size += len(document.text.encode())
+        if documents > limits.documents or size > limits.size:
             return
-        metadata = {key: value for key, value in row.items() if key != column and isinstance(value, str | int | float)}
-        metadata |= {"path": where, "line": number, "format": "text"}
-        yield Document(content_id([source.name, where, number, text]), text, source.name, source.license, metadata)
+        yield document
 
 
 def fetch_model(repo: str, revision: str, cache: Path, folder: Path) -> None:
