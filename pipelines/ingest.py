@@ -11,7 +11,7 @@ import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,7 +23,7 @@ from pipelines.core.jsonl import Row, encode, open_rows, write_json
 from pipelines.core.records import Document
 from pipelines.core.stage import open_stage
 from pipelines.data import hub
-from pipelines.data.archives import open_archive
+from pipelines.data.archives import Archive, open_archive
 from pipelines.data.downloads import Downloads, require_sha256
 from pipelines.data.origins import (
     DebianOrigin,
@@ -58,6 +58,11 @@ def check_sources(sources: list[Source]) -> dict[str, Origin]:
         origins[source.name] = parse_origin(source.origin)
         if source.sha256 is None and not isinstance(origins[source.name], HubOrigin):
             raise BadInput(f"ingest.sources: {source.name} ({source.origin}) has no sha256; pin the file's hash")
+        if isinstance(origins[source.name], HubOrigin) and not source.include:
+            raise BadInput(
+                f"ingest.sources: {source.name} ({source.origin}) must name its data files in `include`, "
+                'for example ["data/train-*.parquet"]'
+            )
     for use in ("corpus", "moderation"):
         if not any(source.use == use for source in sources):
             raise BadInput(f"ingest.sources has no source with use: {use}; name at least one")
@@ -103,7 +108,19 @@ class Quarantine:
                 yield item.to_row() if isinstance(item, Document) else item
 
 
-def read_source(source: Source, origin: Origin, path: Path | None, params: Ingest, quarantine: Quarantine) -> Row:
+def open_source(
+    source: Source, origin: Origin, path: Path | None, downloads: Downloads
+) -> AbstractContextManager[Archive]:
+    """The files of a source; `path` is the one that `locate` gave."""
+    if isinstance(origin, HubOrigin):
+        return hub.open_data_set(source, origin, downloads.folder)
+    assert path is not None, "only a hub has no file"
+    return open_archive(path, f"source {source.name} ({source.origin})")
+
+
+def read_source(
+    source: Source, origin: Origin, path: Path | None, params: Ingest, downloads: Downloads, quarantine: Quarantine
+) -> Row:
     """Write the rows of one source; returns its entry in the manifest."""
     limits = Limits(
         documents=max(1, round(params.max_documents * source.weight)),
@@ -113,25 +130,19 @@ def read_source(source: Source, origin: Origin, path: Path | None, params: Inges
     before = quarantine.count
     count = size = 0
     passed_over: Counter[str] = Counter()
-    with open_rows(folder / f"{source.name}.jsonl.gz") as write:
-        if path is None:
-            assert isinstance(origin, HubOrigin)
-            if source.use != "corpus":
-                raise BadInput(f"source {source.name}: moderation texts are read from a file, not from {source.origin}")
-            for row in quarantine.sift(hub.read_documents(source, origin, limits)):
+    with (
+        open_rows(folder / f"{source.name}.jsonl.gz") as write,
+        open_source(source, origin, path, downloads) as archive,
+    ):
+        found = (
+            read_documents(source, archive, limits, passed_over)
+            if source.use == "corpus"
+            else read_moderation(source, archive, params.max_moderation_texts)
+        )
+        with closing(found):  # type: ignore[type-var]
+            for row in quarantine.sift(found):
                 write(row)
                 count, size = count + 1, size + len(row["text"].encode())
-        else:
-            with open_archive(path, f"source {source.name} ({source.origin})") as archive:
-                found = (
-                    read_documents(source, archive, limits, passed_over)
-                    if source.use == "corpus"
-                    else read_moderation(source, archive, params.max_moderation_texts)
-                )
-                with closing(found):  # type: ignore[type-var]
-                    for row in quarantine.sift(found):
-                        write(row)
-                        count, size = count + 1, size + len(row["text"].encode())
     if not count:
         raise BadInput(
             f"source {source.name} ({source.origin}) gave no rows; quarantined: {quarantine.count - before}, the last: "
@@ -222,7 +233,7 @@ def main() -> None:
         with open_rows(artifacts.INGEST_QUARANTINED) as write:
             quarantine = Quarantine(write)
             entries = [
-                read_source(source, origins[source.name], path, params, quarantine)
+                read_source(source, origins[source.name], path, params, downloads, quarantine)
                 for source, path in zip(params.sources, paths, strict=True)
             ]
         write_json(artifacts.INGEST_MANIFEST, {"sources": entries, "base_model": stage.params.base_model.model_dump()})

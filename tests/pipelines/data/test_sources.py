@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -16,8 +17,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import datasets
 import httpx
+import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -29,7 +30,8 @@ from pipelines.data import hub
 from pipelines.data.downloads import PARTIAL, STALE_S, Downloads, remove_stale
 from pipelines.data.origins import HubOrigin, parse_origin
 from pipelines.data.package_index import IndexSettings
-from pipelines.data.reading import Limits
+from pipelines.data.reading import Limits, read_documents
+from pipelines.data.rows import Quarantined
 from pipelines.ingest import locate
 from tests.pipelines.data.sources import corpus_source, read_file
 
@@ -228,33 +230,80 @@ def test_a_source_that_cannot_be_had_says_why(website: tuple[str, Path], tmp_pat
         downloads(tmp_path).url("http://127.0.0.1:9/a.txt", "0" * 64)
 
 
-def hub_rows(monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]], error: Exception | None = None) -> Source:
-    def stream(repo: str, **options: Any) -> Iterator[dict[str, Any]]:
-        assert (repo, options["revision"], options["streaming"]) == ("a/b", COMMIT, True)
-        yield from rows
-        if error:
-            raise error
-
-    monkeypatch.setattr(datasets, "load_dataset", stream)
-    return corpus_source(url="metadata.url", license="metadata.license")
+HUB_FILES = {
+    "README.md": b"about",
+    "data/a.jsonl.gz": gzip.compress(b'{"text": "one", "about": {"license": "CC0"}}\n{broken\n'),
+    "data/b.parquet": parquet_of({"text": ["two", "three"]}),
+    "other/c.jsonl": b'{"text": "four"}\n',
+}
 
 
-def test_hub_rows_are_streamed_with_their_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [{"text": f"row {number}", "metadata": {"url": "u", "license": "CC0"}} for number in range(9)]
-    source = hub_rows(monkeypatch, [{"text": None}, *rows])
-    bad, *good = hub.read_documents(source, HubOrigin("a/b", COMMIT), Limits(3, 1 << 20))
-    assert (bad.line, "'text' must be a text" in bad.reason) == (1, True)  # type: ignore[union-attr]
-    assert [document.text for document in good if isinstance(document, Document)] == ["row 0", "row 1", "row 2"]
-    assert isinstance(good[0], Document)
-    assert good[0].license == "CC0"
-    assert good[0].metadata["url"] == "u"
+def fake_hub(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A hub with HUB_FILES; returns the paths that are fetched from it, as they are."""
+    fetched: list[str] = []
+
+    def list_repo_tree(
+        self: object, repo: str, path_in_repo: str | None, recursive: bool, revision: str, repo_type: str
+    ) -> Iterator[Any]:
+        assert (repo, revision, repo_type, recursive) == ("a/b", COMMIT, "dataset", True)
+        prefix = f"{path_in_repo}/" if path_in_repo else ""
+        for path, content in HUB_FILES.items():
+            if path.startswith(prefix):
+                yield huggingface_hub.RepoFile(path=path, size=len(content), oid="0" * 40)
+
+    def hf_hub_download(repo: str, path: str, revision: str, repo_type: str, local_dir: Path) -> str:
+        assert (repo, revision, repo_type) == ("a/b", COMMIT, "dataset")
+        fetched.append(path)
+        target = local_dir / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(HUB_FILES[path])
+        return str(target)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_tree", list_repo_tree)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
+    return fetched
 
 
-@pytest.mark.parametrize("error", [ConnectionError("no route"), EOFError("cut"), httpx.ReadError("gone")])
-def test_a_hub_that_breaks_off_says_where(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    source = hub_rows(monkeypatch, [{"text": "one"}], error)
-    with pytest.raises(BadInput, match=rf"source s \(hub:a/b@{COMMIT}\), row 2: .*HF_ENDPOINT"):
-        list(hub.read_documents(source, HubOrigin("a/b", COMMIT), Limits(9, 1 << 20)))
+def hub_source(*include: str, **columns: str) -> Source:
+    return corpus_source(**columns).model_copy(update={"origin": f"hub:a/b@{COMMIT}", "include": list(include)})
+
+
+def read_hub(source: Source, folder: Path, documents: int = 99) -> list[Document | Quarantined]:
+    with hub.open_data_set(source, HubOrigin("a/b", COMMIT), folder) as files:
+        return list(read_documents(source, files, Limits(documents, 1 << 20), Counter()))
+
+
+def test_a_hub_data_set_is_read_file_by_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fetched = fake_hub(monkeypatch)
+    found = read_hub(hub_source("data/*", license="about.license"), tmp_path)
+    documents = [item for item in found if isinstance(item, Document)]
+    assert [document.text for document in documents] == ["one", "two", "three"]
+    assert [document.license for document in documents] == ["CC0", "MIT", "MIT"]
+    assert documents[0].metadata == {"path": "data/a.jsonl.gz", "line": 1, "format": "text"}
+    [bad] = [item for item in found if isinstance(item, Quarantined)]
+    assert (bad.path, bad.line) == ("data/a.jsonl.gz", 2)
+    assert fetched == ["data/a.jsonl.gz", "data/b.parquet"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_hub_is_asked_for_no_file_beyond_the_limits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fetched = fake_hub(monkeypatch)
+    assert len(read_hub(hub_source("*.parquet", "*.jsonl.gz"), tmp_path, documents=1)) == 2
+    assert fetched == ["data/a.jsonl.gz"]
+
+
+@pytest.mark.parametrize("error", [ConnectionError("no route"), httpx.ReadError("gone"), ValueError("no such repo")])
+@pytest.mark.parametrize("part", ["list_repo_tree", "hf_hub_download"])
+def test_a_hub_that_cannot_be_reached_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, part: str
+) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise error
+
+    fake_hub(monkeypatch)
+    monkeypatch.setattr(huggingface_hub.HfApi if part == "list_repo_tree" else huggingface_hub, part, fail)
+    with pytest.raises(BadInput, match=rf"source s \(hub:a/b@{COMMIT}\).*{error}; check the name.*HF_ENDPOINT"):
+        read_hub(hub_source("data/*"), tmp_path)
 
 
 def fake_tool(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
