@@ -1,9 +1,9 @@
 """Stage `ingest`: fetch the pinned sources and turn them into rows; everything after it is a function of its output.
 
 In: params `ingest.sources` and `base_model`; the network, or the download cache under $COLLOQUY_HOME.
-Out: `corpus/<source>.jsonl.gz` (Document rows, HTML still as HTML), `moderation/<source>.jsonl.gz` ({text, labels}),
-`base_model/` (the model's files), `quarantined.jsonl` (what could not be read and why), `manifest.json` (counts by
-source, of what was passed over too: files beyond the limits, records of a crawl that hold no page).
+Out: `corpus/<source>-<n>.jsonl.gz` (Document rows, HTML still as HTML), `moderation/<source>-<n>.jsonl.gz` ({text,
+labels}), `base_model/` (the model's files), `quarantined.jsonl` (what could not be read and why), `manifest.json`
+(counts by source, of what was passed over too: files beyond the limits, records of a crawl that hold no page).
 """
 
 import os
@@ -19,7 +19,7 @@ from pipelines.core import artifacts
 from pipelines.core.config import BaseModelSource, FolderModel, HubModel, Ingest, PackageModel, Source
 from pipelines.core.digests import folder_sha256
 from pipelines.core.errors import BadInput
-from pipelines.core.jsonl import Row, encode, open_rows, write_json
+from pipelines.core.jsonl import Row, encode, open_rows, open_shards, write_json
 from pipelines.core.records import Document
 from pipelines.core.stage import open_stage
 from pipelines.data import hub
@@ -40,6 +40,7 @@ from pipelines.data.reading import Limits, read_documents, read_moderation
 from pipelines.data.rows import Quarantined
 
 CONCURRENT_DOWNLOADS = 4
+FILE_BYTES = 4 << 20  # of rows in one file: what one worker of prepare_corpus takes at a time
 MODEL_WEIGHTS = ("*.safetensors", "*.gguf")
 
 
@@ -92,7 +93,7 @@ def locate(source: Source, origin: Origin, downloads: Downloads) -> Path | None:
 class Quarantine:
     """Writes down what could not be read, for the file that people look at."""
 
-    def __init__(self, write: Callable[[Row], None]) -> None:
+    def __init__(self, write: Callable[[Row], object]) -> None:
         self._write = write
         self.count = 0
         self.last: deque[Row] = deque(maxlen=3)
@@ -131,7 +132,7 @@ def read_source(
     count = size = 0
     passed_over: Counter[str] = Counter()
     with (
-        open_rows(folder / f"{source.name}.jsonl.gz") as write,
+        open_shards(folder, source.name, FILE_BYTES) as write,
         open_source(source, origin, path, downloads) as archive,
     ):
         found = (

@@ -9,8 +9,8 @@ ROOT = Path("artifacts")
 METRICS = ROOT / "metrics"
 
 INGEST = ROOT / "ingest"
-INGEST_CORPUS = INGEST / "corpus"  # <source>.jsonl.gz: Document rows
-INGEST_MODERATION = INGEST / "moderation"  # <source>.jsonl.gz: {text, labels}
+INGEST_CORPUS = INGEST / "corpus"  # <source>-<n>.jsonl.gz: Document rows
+INGEST_MODERATION = INGEST / "moderation"  # <source>-<n>.jsonl.gz: {text, labels}
 INGEST_BASE_MODEL = INGEST / "base_model"  # origin.json and the files of base_model, none when it is scratch
 INGEST_QUARANTINED = INGEST / "quarantined.jsonl"  # {source, path, line, reason}
 INGEST_MANIFEST = INGEST / "manifest.json"

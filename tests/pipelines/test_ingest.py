@@ -82,9 +82,9 @@ def test_the_stage_writes_rows_manifest_and_quarantine_and_the_same_bytes_again(
         seen.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()})
     assert seen[0] == seen[1]
 
-    corpus = list(read_rows(workspace / artifacts.INGEST_CORPUS / "mine.jsonl.gz"))
+    corpus = list(read_rows(workspace / artifacts.INGEST_CORPUS / "mine-00000.jsonl.gz"))
     assert [row["text"] for row in corpus] == [f"{TEXT} {number}" for number in range(3)]
-    labelled = list(read_rows(workspace / artifacts.INGEST_MODERATION / "labelled.jsonl.gz"))
+    labelled = list(read_rows(workspace / artifacts.INGEST_MODERATION / "labelled-00000.jsonl.gz"))
     assert labelled[0] == {"text": "go away", "labels": {"toxic": 1}}
     [bad] = read_rows(workspace / artifacts.INGEST_QUARANTINED)
     assert (bad["source"], bad["path"], bad["line"]) == ("mine", "corpus.jsonl", 4)

@@ -103,8 +103,8 @@ def test_a_killed_run_is_made_good_by_the_next(site: Site, tmp_path: Path, monke
     corpus = killed / artifacts.INGEST_CORPUS
     points = {
         "in the download": lambda: any(path.stat().st_size for path in (home / "downloads").glob(".partial-*")),
-        "before the first row": lambda: (corpus / ".remote.jsonl.gz").exists(),
-        "between sources": lambda: (corpus / "remote.jsonl.gz").exists(),
+        "before the first row": lambda: (corpus / ".remote-00000.jsonl.gz").exists(),
+        "between sources": lambda: (corpus / "remote-00000.jsonl.gz").exists(),
         "in the rows": lambda: (partial := corpus / ".local.jsonl.gz").exists() and partial.stat().st_size > 1 << 20,
     }
     for point, reached in points.items():
