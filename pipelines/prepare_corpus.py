@@ -29,7 +29,7 @@ from pipelines.data.harm import Score, harm_filter
 from pipelines.data.language import language_filter
 from pipelines.data.markup import clean_markup
 from pipelines.data.normalization import normalize
-from pipelines.data.pii import redact_document
+from pipelines.data.pii_analyzer import redactor
 from pipelines.data.splits import is_held_out
 from pipelines.data.steps import Dropped, Funnel, Step, filtering, run_steps, transforming
 from pipelines.model.moderation import Moderator
@@ -56,7 +56,7 @@ def build_steps(params: PrepareCorpus, score: Score, evaluation_data: Path, seed
             decontamination_filter(evaluation_texts(evaluation_data), params.decontamination_ngram),
         ),
         filtering("harm", harm_filter(score, params.max_moderation_score)),
-        transforming("redact_pii", redact_document),
+        transforming("redact_pii", redactor(params.pii_types)),
     ]
 
 
