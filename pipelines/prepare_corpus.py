@@ -35,7 +35,7 @@ from pipelines.data.harm import harm_filter
 from pipelines.data.language import language_filter
 from pipelines.data.markup import clean_markup
 from pipelines.data.normalization import normalize
-from pipelines.data.pii import redact_document
+from pipelines.data.pii_analyzer import redactor
 from pipelines.data.quality import quality_steps
 from pipelines.data.splits import is_held_out
 from pipelines.data.steps import Dropped, Filter, Funnel, Step, Verdict, filtering, merged, run_steps, transforming
@@ -97,7 +97,7 @@ def finishing_steps(params: PrepareCorpus, repeats: Repeats) -> list[Step]:
         filtering("duplicates", repeats_filter(repeats)),
         filtering("decontamination", decontamination_filter(evaluation_texts(EVALUATION_DATA), ngram)),
         filtering("harm", harm_filter(Moderator.load(artifacts.TRAIN_MODERATION).score, params.max_moderation_score)),
-        transforming("redact_pii", redact_document),
+        transforming("redact_pii", redactor(params.pii_types)),
     ]
 
 

@@ -164,6 +164,7 @@ class PrepareCorpus(Section):
     decontamination_ngram: Positive  # words
     held_out_share: Share
     max_quarantined_share: Share
+    pii_types: list[str]  # of pipelines.data.pii.KINDS, or entities of Presidio such as MEDICAL_LICENSE
 
 
 class ValidateCorpus(Section):
