@@ -33,7 +33,7 @@ from pipelines.data.package_index import IndexSettings
 from pipelines.data.reading import Limits, read_documents
 from pipelines.data.rows import Quarantined
 from pipelines.ingest import locate
-from tests.pipelines.data.sources import corpus_source, read_file
+from tests.pipelines.data.sources import WIDE, corpus_source, read_file
 
 COMMIT = "4fa12cab4f5f53670b05125fb9d2873af587d231"
 
@@ -268,9 +268,9 @@ def hub_source(*include: str, **columns: str) -> Source:
     return corpus_source(**columns).model_copy(update={"origin": f"hub:a/b@{COMMIT}", "include": list(include)})
 
 
-def read_hub(source: Source, folder: Path, documents: int = 99) -> list[Document | Quarantined]:
+def read_hub(source: Source, folder: Path, limits: Limits = WIDE) -> list[Document | Quarantined]:
     with hub.open_data_set(source, HubOrigin("a/b", COMMIT), folder) as files:
-        return list(read_documents(source, files, Limits(documents, 1 << 20), Counter()))
+        return list(read_documents(source, files, limits, Counter()))
 
 
 def test_a_hub_data_set_is_read_file_by_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -286,9 +286,12 @@ def test_a_hub_data_set_is_read_file_by_file(monkeypatch: pytest.MonkeyPatch, tm
     assert not list(tmp_path.iterdir())
 
 
-def test_a_hub_is_asked_for_no_file_beyond_the_limits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("limits", [Limits(1, 1 << 20), Limits(99, 2)])
+def test_a_hub_is_asked_for_no_file_beyond_the_limits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limits: Limits
+) -> None:
     fetched = fake_hub(monkeypatch)
-    assert len(read_hub(hub_source("*.parquet", "*.jsonl.gz"), tmp_path, documents=1)) == 2
+    read_hub(hub_source("*.parquet", "*.jsonl.gz", "other/*"), tmp_path, limits)
     assert fetched == ["data/a.jsonl.gz"]
 
 
