@@ -164,8 +164,10 @@ def remote_url(home: Path, environ: Mapping[str, str]) -> str:
     Raises:
         BadInput: neither an address of a known store nor an absolute folder.
     """
-    url = environ.get("COLLOQUY_DVC_REMOTE") or str(home / "dvc-remote")
-    if not re.fullmatch(rf"(?:{'|'.join(REMOTES)}|/)[^\s'\"]+", url):
+    url = environ.get("COLLOQUY_DVC_REMOTE")
+    if not url:
+        return str(home / "dvc-remote")
+    if not re.fullmatch(rf"(?:(?:{'|'.join(REMOTES)})[^\s'\"]+|/[^\r\n'\"]+)", url):
         raise BadInput(f"COLLOQUY_DVC_REMOTE={url!r} is not of the form {'bucket/path, '.join(REMOTES)}… or /a/folder")
     return url
 

@@ -28,7 +28,7 @@ _PAGE = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html)\b", re.IGNORECA
 
 
 class Limits(NamedTuple):
-    """How much of one source is taken, first by path, a text that doesn't fit being passed over."""
+    """How much of one source is taken, first by path: a file that doesn't fit is passed over, a row ends the source."""
 
     documents: int
     size: int  # bytes of raw text
@@ -163,7 +163,8 @@ def read_documents(
     documents = size = 0
     for member in matching(archive, source.include):
         if documents >= limits.documents:
-            return
+            passed_over["beyond max_documents"] += 1
+            continue
         suffix = suffix_of(member.path)
         found: Iterator[Document | Quarantined]
         if suffix in ROW_FORMATS:
@@ -181,7 +182,11 @@ def read_documents(
                 continue
             length = len(document.text.encode())
             if documents >= limits.documents or size + length > limits.size:
-                break
+                if suffix in (*ROW_FORMATS, *WARC_FORMATS):  # counting the rest would mean reading it
+                    passed_over["beyond the limits, with all after it"] += 1
+                    return
+                passed_over["beyond the limits"] += 1
+                continue
             documents += 1
             size += length
             yield document
