@@ -82,7 +82,7 @@ def _registry(finders: dict[str, Finder], kinds: Collection[str]) -> Any:
         registry.recognizers = [
             one
             for one in registry.recognizers
-            if others & set(one.supported_entities) and one.name != "SpacyRecognizer"
+            if others & set(one.supported_entities) and type(one).__name__ != "SpacyRecognizer"
         ]
         known = {entity for one in registry.recognizers for entity in one.supported_entities}
         if missing := sorted(others - known):

@@ -95,7 +95,7 @@ def test_a_killed_run_is_made_good_by_the_next(site: Site, tmp_path: Path, monke
     done = run_stage(undisturbed, "pipelines.ingest")
     assert done.returncode == 0, done.stderr
     expected = outputs(undisturbed)
-    assert len(expected) == 7
+    assert len(expected) == 14
 
     home = tmp_path / "home"
     monkeypatch.setenv("COLLOQUY_HOME", str(home))
