@@ -104,8 +104,8 @@ def test_a_killed_run_is_made_good_by_the_next(site: Site, tmp_path: Path, monke
     points = {
         "in the download": lambda: any(path.stat().st_size for path in (home / "downloads").glob(".partial-*")),
         "before the first row": lambda: (corpus / ".remote-00000.jsonl.gz").exists(),
-        "between sources": lambda: (corpus / "remote-00000.jsonl.gz").exists(),
-        "in the rows": lambda: (partial := corpus / ".local.jsonl.gz").exists() and partial.stat().st_size > 1 << 20,
+        "between sources": lambda: (corpus / ".local-00000.jsonl.gz").exists(),
+        "in the rows": lambda: (corpus / "local-00001.jsonl.gz").exists(),
     }
     for point, reached in points.items():
         site.stuck.set() if point == "in the download" else site.stuck.clear()
