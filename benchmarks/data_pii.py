@@ -26,7 +26,7 @@ from pipelines.data.pii import KINDS, PATTERN_KINDS, Finding, find_pii
 from pipelines.data.pii_analyzer import load_finder
 
 SHARED = Path(os.environ.get("COLLOQUY_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
-SEED = 90210
+SEED = 4711
 ROWS = 300  # a type, with a value; and as many without
 LIMITS = dict.fromkeys(PATTERN_KINDS, (0.98, 0.95)) | dict.fromkeys(("person", "address"), (0.85, 0.70))
 PRESIDIO = {
@@ -184,26 +184,26 @@ def look_alikes(dice: random.Random) -> list[Callable[[], str]]:
 
 
 CARRIERS = (
-    "Hi team, {value} is what I have on file, along with {other}.",
-    "{other}; {value}",
-    "Please forward everything to {value} before noon. See {other}.",
-    "- {value}\n- {other}\n- done",
-    "My details changed ({value}), {other} did not.",
-    '{{"note": "{other}", "value": "{value}"}}',
-    "He wrote {value}, then he closed the log. {other}",
-    "| {value} | {other} | open |",
-    "We got {value} from the client and {other} from the server.",
-    "Row seven: {value}\nRow eight: {other}",
+    "Update for the file: {value} (see also {other})",
+    "{value} replaces the old one; {other} stays as it is.",
+    "Q: What should I use?\nA: {value}\nQ: And then?\nA: {other}",
+    "After {other}, the operator typed {value} and pressed return.",
+    "1. {other}\n2. {value}\n3. nothing else",
+    "> {value}\n> {other}\nThat looks wrong to me.",
+    "<td>{value}</td><td>{other}</td>",
+    "The form shows {value}, but the screenshot shows {other}!",
+    "values: [{other}, {value}]",
+    "Thanks a lot. {value}. Regarding {other}, I will look tomorrow.",
 )
 NAMED = {
-    "email": ("Mail {value} about {other}.", "From: <{value}>\nSubject: {other}"),
-    "card": ("Charge the card {value} for {other}.", "Visa ending soon: {value} / {other}"),
-    "ssn": ("Applicant's SSN {value}, {other}.", "social security number: {value}\n{other}"),
-    "iban": ("Wire it to {value} with the note {other}.", "IBAN: {value}\n{other}"),
-    "ip": ("Request from {value} on port 443, {other}.", "ping {value} # {other}"),
-    "phone": ("Ring me on {value} about {other}.", "Tel.: {value}\n{other}", "Our fax is {value}; {other}.",
-              "You can call {value} any day, {other}."),
-    "key": ("export SERVICE_TOKEN={value} # {other}", "Someone pushed {value} to the repository, {other}."),
+    "email": ("Drop a line to {value} by Friday; {other}.", "cc={value} subject={other}"),
+    "card": ("I paid with {value} and got {other}.", "Mastercard {value}, {other}"),
+    "ssn": ("Her social security number, {value}, and {other} were leaked.", "SSN={value} {other}"),
+    "iban": ("Refund the deposit to account {value}. {other}", "Bank account (IBAN) {value}, {other}"),
+    "ip": ("The host {value} answered, {other}.", "curl http://{value}/index.html # {other}"),
+    "phone": ("Phone {value}, {other}.", "mobile: {value} | {other}", "You reach the desk at {value}. {other}.",
+              "Text me at {value} if {other} is wrong.", "Contact: {value}\n{other}"),
+    "key": ("client = Client(api_key='{value}')  # {other}", "the secret was {value}, {other}"),
 }  # fmt: skip
 
 

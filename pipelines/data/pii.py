@@ -189,7 +189,7 @@ _VERSION_CUE = re.compile(
     r"|chapters?"
     r"|clauses?|paragraphs?|figures?|tables?|appendix|oid|upgraded?|update[ds]?|downgraded?|schema|sdk|assembly|kernel)"
     r"(?: (?:number|no\.?|string|is|to|from|was|now|of))*[ \t]*[:=#(\"']*[ \t]*"
-    r"|(?:[<>=~!]=|[<>^~]|\bv\.?|[A-Za-z]/|@)[ ]?"
+    r"|(?:[<>=~!]=|[\^~]|\bv\.?|[A-Za-z]/|@)[ ]?"
     r"|(?:versions?|section|release) v?\d+(?:\.\d+){1,3},? (?:to|and|or|through|until|-) )$",
     re.IGNORECASE,
 )

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import import_module
 from typing import NamedTuple
 
-_NUMBER = r"\d{1,5}(?:[-/]\d{1,4})?[A-Za-z]?"
+_NUMBER = r"(?<![\d.])\d{1,5}(?:[-/]\d{1,4})?[A-Za-z]?"
 _NAME = (  # a capitalized word: "Saint-Cyr", "St."
     r"(?!(?:Apt|Apartment|Suite|Ste|Unit|Flat|Floor|Box)\b)[^\W\d_a-zß-öø-ÿ][^\W\d_]*(?:[-'’][^\W\d_]+)*\b"
     r"(?:(?<=\b\w\w\w)\.|(?<=\b\w\w)\.|(?<=\b\w)\.)?"
@@ -97,7 +97,7 @@ _CUE = re.compile(
     r"|deliver(?:y|ed)?|mail(?:ed|ing)?"
     r"|mov(?:e|ed|ing)|stay(?:s|ing|ed)?|situated|billing|home|house|drop|pick|visit|met|meet|came|come|store"
     r"|shop|office|branch|apartment"
-    r"|flat|hotel|restaurant|bank|atm|near|nearest|directions|distance|drive|taxi|clinic|hospital|school"
+    r"|flat|hotel|restaurant|bank|atm|near|nearest|directions|distance|taxi|clinic|hospital|school"
     r"|headquarters|based|street|parcel)\b"
     r"(?:'s|,? [a-z]+){0,6}:?\s*$",
     re.IGNORECASE,
