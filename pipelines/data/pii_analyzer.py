@@ -1,7 +1,7 @@
 """The whole search for personal data: a Presidio analyzer over our recognizers and, by name, any of Presidio's own.
 
-Patterns, street addresses and names of people are ours: Presidio's stock recognizers find less of them and take more of
-what only looks like it. Presidio's registry adds what we have no rules for, such as MEDICAL_LICENSE or UK_NHS.
+Patterns, street addresses and names of people are ours. Presidio's registry adds what we have no rules for, such as
+MEDICAL_LICENSE or UK_NHS.
 """
 
 from collections.abc import Callable, Collection, Iterable
