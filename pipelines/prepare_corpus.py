@@ -2,69 +2,178 @@
 
 In: `artifacts/ingest`, the classifier of `artifacts/train_moderation`, `evals/datasets` (must not be in it).
 Out: `train.jsonl.gz` and `held_out.jsonl.gz` (Document rows), `dropped.jsonl.gz` ({step, reason, document}),
-`funnel.json` (documents and bytes per step and source), `funnel.svg`, and the data set card `card.md`.
+`drop_samples.jsonl` (20 of each reason), `funnel.json` (documents and bytes per step and source), `funnel.svg`, and the
+data set card `card.md`.
+
+Three passes over the files of `ingest`, each file a task for a worker: (1) clean and fingerprint each document; (2) in
+one process, find duplicates over all fingerprints; (3) drop them, take out evaluation text and harm, redact. What a
+task wrote under `.run/work` stays until the stage ends, so that a killed stage goes on where it was.
 """
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.core import artifacts
-from pipelines.core.config import PrepareCorpus
+from pipelines.core.config import Params, PrepareCorpus
+from pipelines.core.digests import file_sha256
 from pipelines.core.errors import BadInput
-from pipelines.core.jsonl import Row, open_rows, read_json, read_rows, write_json
-from pipelines.core.records import Document
+from pipelines.core.jsonl import Row, open_rows, read_json, read_rows, write_json, write_rows
+from pipelines.core.records import Document, content_id
 from pipelines.core.stage import open_stage
 from pipelines.data.corpus_report import card, funnel_svg
 from pipelines.data.decontamination import decontamination_filter, evaluation_texts
-from pipelines.data.dedup import exact_duplicate_filter, near_duplicate_filter
+from pipelines.data.dedup import Fingerprints, exact_repeats, near_repeats
 from pipelines.data.extraction import extract_html
-from pipelines.data.filters import (
-    line_shape_filter,
-    stop_word_filter,
-    symbol_filter,
-    word_count_filter,
-    word_shape_filter,
-)
-from pipelines.data.harm import Score, harm_filter
+from pipelines.data.harm import harm_filter
 from pipelines.data.language import language_filter
 from pipelines.data.markup import clean_markup
 from pipelines.data.normalization import normalize
-from pipelines.data.pii import redact_document
+from pipelines.data.pii_analyzer import redactor
+from pipelines.data.quality import quality_steps
 from pipelines.data.splits import is_held_out
-from pipelines.data.steps import Dropped, Funnel, Step, filtering, run_steps, transforming
+from pipelines.data.steps import Dropped, Filter, Funnel, Step, Verdict, filtering, merged, run_steps, transforming
+from pipelines.data.workers import run_tasks
 from pipelines.model.moderation import Moderator
 
 EVALUATION_DATA = Path("evals/datasets")
+WORK = artifacts.RUN / "work" / "prepare_corpus"
+SPLITS = ("train", "held_out")
+SAMPLES = 20  # of the drops for each reason
+SAMPLE_CHARACTERS = 1000
 
 
-def build_steps(params: PrepareCorpus, score: Score, evaluation_data: Path, seed: int) -> list[Step]:
-    """The steps in their order: cheap ones and those that drop much come first."""
+class Repeats(NamedTuple):
+    """Which documents of a file [n] repeat an earlier one, of this or another file."""
+
+    exact: NDArray[np.bool_]
+    near: NDArray[np.bool_]
+
+
+class Shard(NamedTuple):
+    """The files of one task, named by its number."""
+
+    work: Path
+    number: int
+
+    def path(self, name: str) -> Path:
+        return self.work / f"{self.number:05d}.{name}"
+
+
+def cleaning_steps(params: PrepareCorpus) -> list[Step]:
+    """The steps that look at a document by itself and are cheap."""
     return [
         transforming("extract_html", extract_html),
         transforming("clean_markup", clean_markup),
         transforming("normalize", normalize),
-        filtering("word_count", word_count_filter(params.min_words, params.max_words)),
         filtering("language", language_filter(params.language, params.min_language_probability)),
-        filtering("stop_words", stop_word_filter(params.min_stop_words)),
-        filtering("symbols", symbol_filter(params.max_symbol_ratio)),
-        filtering("word_shape", word_shape_filter),
-        filtering("line_shape", line_shape_filter),
-        filtering("exact_duplicates", exact_duplicate_filter()),
-        filtering("near_duplicates", near_duplicate_filter(params.near_duplicate_similarity, seed)),
-        filtering(
-            "decontamination",
-            decontamination_filter(evaluation_texts(evaluation_data), params.decontamination_ngram),
-        ),
-        filtering("harm", harm_filter(score, params.max_moderation_score)),
-        transforming("redact_pii", redact_document),
+        *quality_steps(params.quality, params.min_words, params.max_words),
     ]
 
 
-def read_documents(folder: Path) -> Iterator[Document]:
-    """Every document that `ingest` wrote, source by source."""
-    for path in sorted(folder.glob("*.jsonl.gz")):
-        for row in read_rows(path):
-            yield Document.from_row(row)
+def repeats_filter(repeats: Repeats) -> Filter:
+    """Drop the documents that `repeats` marks; it must see every document of the file, in order."""
+    marks = zip(repeats.exact.tolist(), repeats.near.tolist(), strict=True)
+
+    def keep(_document: Document) -> Verdict:
+        exact, near = next(marks)
+        if exact:
+            return False, "same words as an earlier document"
+        return (False, "near duplicate of an earlier document") if near else True
+
+    return keep
+
+
+def finishing_steps(params: PrepareCorpus, repeats: Repeats) -> list[Step]:
+    """The steps for what is left of one file, whose `repeats` pass 2 found."""
+    ngram = params.decontamination_ngram
+    return [
+        filtering("duplicates", repeats_filter(repeats)),
+        filtering("decontamination", decontamination_filter(evaluation_texts(EVALUATION_DATA), ngram)),
+        filtering("harm", harm_filter(Moderator.load(artifacts.TRAIN_MODERATION).score, params.max_moderation_score)),
+        transforming("redact_pii", redactor(params.pii_types)),
+    ]
+
+
+def read_documents(path: Path) -> Iterator[Document]:
+    """The documents of one file, in order."""
+    return map(Document.from_row, read_rows(path))
+
+
+def clean(files: list[Path], work: Path, params: PrepareCorpus, seed: int, task: int) -> None:
+    """Pass 1 over one file: what stays, its fingerprints, and what was dropped."""
+    shard, steps = Shard(work, task), cleaning_steps(params)
+    funnel, fingerprints = Funnel(steps), Fingerprints(seed)
+    with open_rows(shard.path("clean.jsonl.gz")) as write, open_rows(shard.path("dropped-1.jsonl.gz")) as write_dropped:
+        for result in run_steps(read_documents(files[task]), steps, funnel):
+            if isinstance(result, Dropped):
+                write_dropped(result.to_row())
+            else:
+                write(result.to_row())
+                fingerprints.add(result.text)
+    fingerprints.save(shard.path("digests.npy"), shard.path("signatures.npy"))
+    write_json(shard.path("funnel-1.json"), funnel.rows())
+
+
+def find_repeats(shards: list[Shard], similarity: float) -> None:
+    """Pass 2, over all files at once: marks for each which of its documents repeat an earlier one."""
+    digests = [np.load(shard.path("digests.npy")) for shard in shards]
+    signatures = [np.load(shard.path("signatures.npy"), mmap_mode="r") for shard in shards]
+    borders = np.cumsum([len(part) for part in digests])[:-1]
+    exact = np.split(exact_repeats(np.concatenate(digests)), borders)
+    near = np.split(near_repeats(signatures, similarity), borders)
+    for shard, *repeats in zip(shards, exact, near, strict=True):
+        np.save(shard.path("repeats.npy"), np.stack(repeats))
+
+
+def finish(work: Path, params: PrepareCorpus, seed: int, task: int) -> None:
+    """Pass 3 over one cleaned file: what stays, by split, and what was dropped."""
+    shard = Shard(work, task)
+    steps = finishing_steps(params, Repeats(*np.load(shard.path("repeats.npy"))))
+    funnel = Funnel(steps)
+    kept = {split: {"documents": 0, "words": 0, "bytes": 0} for split in SPLITS}
+    with ExitStack() as files:
+        write = {split: files.enter_context(open_rows(shard.path(f"{split}.jsonl.gz"))) for split in SPLITS}
+        write_dropped = files.enter_context(open_rows(shard.path("dropped-3.jsonl.gz")))
+        for result in run_steps(read_documents(shard.path("clean.jsonl.gz")), steps, funnel):
+            if isinstance(result, Dropped):
+                write_dropped(result.to_row())
+                continue
+            split = SPLITS[is_held_out(result.id, params.held_out_share, seed)]
+            write[split](result.to_row())
+            kept[split]["documents"] += 1
+            kept[split]["words"] += len(result.text.split())
+            kept[split]["bytes"] += len(result.text.encode())
+    write_json(shard.path("funnel-3.json"), funnel.rows())
+    write_json(shard.path("kept.json"), kept)
+
+
+def concatenate(parts: Iterable[Path], path: Path) -> None:
+    """Write gzip files one after the other as one, which is a gzip file again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial_path = path.with_name(f".{path.name}")
+    with partial_path.open("wb") as out:
+        for part in parts:
+            with part.open("rb") as file:
+                shutil.copyfileobj(file, out, 1 << 20)
+    partial_path.replace(path)
+
+
+def drop_samples(dropped: Path) -> list[Row]:
+    """SAMPLES drops of each step and reason, chosen by the hash of their id, with texts cut at SAMPLE_CHARACTERS."""
+    chosen: dict[tuple[str, str], list[tuple[str, Row]]] = {}
+    for row in read_rows(dropped):
+        document = row["document"] | {"text": row["document"]["text"][:SAMPLE_CHARACTERS]}
+        entry = (content_id([document["id"], document["text"]]), row | {"document": document})
+        kept = [*chosen.get((row["step"], row["reason"]), ()), entry]
+        chosen[row["step"], row["reason"]] = sorted(kept, key=lambda pair: pair[0])[:SAMPLES]
+    return [row for reason in sorted(chosen) for _, row in chosen[reason]]
 
 
 def check_quarantine(manifest: Row, max_share: float) -> None:
@@ -83,53 +192,62 @@ def check_quarantine(manifest: Row, max_share: float) -> None:
             )
 
 
+def work_folder(files: list[Path], params: Params) -> Path:
+    """The folder for what passes leave to each other: one for each input, and no other stays."""
+    inputs = [[path.name, file_sha256(path)] for path in files]
+    inputs += [[path.name, file_sha256(path)] for path in sorted(artifacts.TRAIN_MODERATION.iterdir())]
+    work = WORK / content_id([inputs, params.prepare_corpus.model_dump(), params.seed])
+    for other in set(WORK.glob("*")) - {work}:
+        shutil.rmtree(other)
+    work.mkdir(parents=True, exist_ok=True)
+    return work
+
+
 def main() -> None:
     with open_stage("prepare_corpus") as stage:
-        params, seed = stage.params.prepare_corpus, stage.params.seed
+        params, seed, workers = stage.params.prepare_corpus, stage.params.seed, stage.params.resources.workers
         manifest = read_json(artifacts.INGEST_MANIFEST)
         check_quarantine(manifest, params.max_quarantined_share)
-        moderator = Moderator.load(artifacts.TRAIN_MODERATION)
-        steps = build_steps(params, moderator.score, EVALUATION_DATA, seed)
-        funnel = Funnel(steps)
+        files = sorted(artifacts.INGEST_CORPUS.glob("*.jsonl.gz"))
+        work = work_folder(files, stage.params)
+        shards = [Shard(work, number) for number in range(len(files))]
 
-        # One pass; no document stays in memory longer than its own cleaning.
-        kept = {split: {"documents": 0, "words": 0, "bytes": 0} for split in ("train", "held_out")}
-        with (
-            open_rows(artifacts.CORPUS_TRAIN) as write_train,
-            open_rows(artifacts.CORPUS_HELD_OUT) as write_held_out,
-            open_rows(artifacts.CORPUS_DROPPED) as write_dropped,
-        ):
-            for result in run_steps(read_documents(artifacts.INGEST_CORPUS), steps, funnel):
-                if isinstance(result, Dropped):
-                    write_dropped(result.to_row())
-                    continue
-                held_out = is_held_out(result.id, params.held_out_share, seed)
-                (write_held_out if held_out else write_train)(result.to_row())
-                size = kept["held_out" if held_out else "train"]
-                size["documents"] += 1
-                size["words"] += len(result.text.split())
-                size["bytes"] += len(result.text.encode())
+        run_tasks(partial(clean, files, work, params, seed), len(files), work / "clean", workers)
+        find_repeats(shards, params.near_duplicate_similarity)
+        run_tasks(partial(finish, work, params, seed), len(files), work / "finish", workers)
 
-        rows = funnel.rows()
+        for split, path in zip(SPLITS, (artifacts.CORPUS_TRAIN, artifacts.CORPUS_HELD_OUT), strict=True):
+            concatenate((shard.path(f"{split}.jsonl.gz") for shard in shards), path)
+        dropped = (shard.path(f"dropped-{number}.jsonl.gz") for shard in shards for number in (1, 3))
+        concatenate(dropped, artifacts.CORPUS_DROPPED)
+        rows = merged(read_json(shard.path(f"funnel-{number}.json")) for number in (1, 3) for shard in shards)
+        sizes = [read_json(shard.path("kept.json")) for shard in shards]
+        kept = {
+            split: {name: sum(size[split][name] for size in sizes) for name in ("documents", "words", "bytes")}
+            for split in SPLITS
+        }
         for split, size in kept.items():
             if not size["documents"]:
                 raise BadInput(
                     f"prepare_corpus left no document for the {split} split; look at the drops in "
                     f"{artifacts.CORPUS_DROPPED}, raise ingest's limits or change prepare_corpus.held_out_share"
                 )
+        write_rows(artifacts.CORPUS_DROP_SAMPLES, drop_samples(artifacts.CORPUS_DROPPED))
         write_json(artifacts.CORPUS_FUNNEL, {"steps": rows, "kept": kept})
         artifacts.CORPUS_FUNNEL_PLOT.write_text(funnel_svg(rows), encoding="utf-8")
         artifacts.CORPUS_CARD.write_text(card(manifest, rows, kept, params.model_dump()), encoding="utf-8")
-        for path in (artifacts.CORPUS_CARD, artifacts.CORPUS_FUNNEL, artifacts.CORPUS_FUNNEL_PLOT):
+        logged = (artifacts.CORPUS_CARD, artifacts.CORPUS_FUNNEL, artifacts.CORPUS_FUNNEL_PLOT)
+        for path in (*logged, artifacts.CORPUS_DROP_SAMPLES):
             stage.tracker.log_artifact(path)
         read = sum(source["rows"] for source in manifest["sources"] if source["use"] == "corpus")
         stage.write_metrics(
             {f"{split}_{name}": float(value) for split, size in kept.items() for name, value in size.items()}
             | {
                 "documents_read": float(read),
-                "documents_dropped": float(read - sum(s["documents"] for s in kept.values())),
+                "documents_dropped": float(read - sum(size["documents"] for size in kept.values())),
             }
         )
+        shutil.rmtree(WORK)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,31 @@
 """Stage `validate_corpus`: the corpus keeps its contract, or the run ends here with the rule, the count and examples.
 
-In: `artifacts/prepare_corpus`. Out: `report.json`, `report.html`.
+In: `artifacts/prepare_corpus`, `evals/datasets` (must not be in it). Out: `report.json`, `report.html`.
 """
+
+from pathlib import Path
 
 from pipelines.core import artifacts
 from pipelines.core.jsonl import read_rows
 from pipelines.core.records import Document
 from pipelines.core.stage import open_stage
+from pipelines.data.decontamination import decontamination_filter, evaluation_texts
 from pipelines.data.expectations import check, corpus_table
+from pipelines.data.language import identify
 
 
 def main() -> None:
     with open_stage("validate_corpus") as stage:
+        params = stage.params.prepare_corpus
         table = corpus_table(
             map(Document.from_row, read_rows(artifacts.CORPUS_TRAIN)),
             map(Document.from_row, read_rows(artifacts.CORPUS_HELD_OUT)),
-            min_documents=stage.params.validate_corpus.min_documents,
-            min_words=stage.params.prepare_corpus.min_words,
-            max_words=stage.params.prepare_corpus.max_words,
+            params,
+            stage.params.validate_corpus.min_documents,
+            language_of=lambda text: identify(text).code,
+            decontaminated=decontamination_filter(
+                evaluation_texts(Path("evals/datasets")), params.decontamination_ngram
+            ),
         )
         try:
             metrics = check("Corpus", [table], stage.out)

@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipelines.core import config
@@ -22,10 +23,32 @@ def make_workspace(folder: Path, overrides: Sequence[str] = (), profile: str = "
     return folder
 
 
-def run_stage(workspace: Path, module: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m module` in `workspace` as the stage runner does, less the tracking server."""
+def stage_environment(workspace: Path) -> dict[str, str]:
+    """What a stage sees when the stage runner starts it, less the tracking server."""
     environment = os.environ | {"PYTHONPATH": str(workspace), "PYTHONNOUSERSITE": "1"}
     environment.pop("MLFLOW_TRACKING_URI", None)
+    return environment
+
+
+def run_stage(workspace: Path, module: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m module` in `workspace` as the stage runner does, less the tracking server."""
     return subprocess.run(
-        [sys.executable, "-m", module], cwd=workspace, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", module],
+        cwd=workspace,
+        env=stage_environment(workspace),
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
+
+
+def kill_stage(workspace: Path, module: str, when: Callable[[], bool]) -> None:
+    """Run the stage and end it by SIGKILL as soon as `when` holds; fails when the stage ends before."""
+    words = [sys.executable, "-m", module]
+    with subprocess.Popen(
+        words, cwd=workspace, env=stage_environment(workspace), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as stage:
+        while stage.poll() is None and not when():
+            time.sleep(0.002)
+        assert stage.poll() is None, f"{module} ended before it could be killed: {stage.communicate()[1]!r}"
+        stage.kill()

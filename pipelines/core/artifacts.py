@@ -9,8 +9,8 @@ ROOT = Path("artifacts")
 METRICS = ROOT / "metrics"
 
 INGEST = ROOT / "ingest"
-INGEST_CORPUS = INGEST / "corpus"  # <source>.jsonl.gz: Document rows
-INGEST_MODERATION = INGEST / "moderation"  # <source>.jsonl.gz: {text, labels}
+INGEST_CORPUS = INGEST / "corpus"  # <source>-<n>.jsonl.gz: Document rows
+INGEST_MODERATION = INGEST / "moderation"  # <source>-<n>.jsonl.gz: {text, labels}
 INGEST_BASE_MODEL = INGEST / "base_model"  # origin.json and the files of base_model, none when it is scratch
 INGEST_QUARANTINED = INGEST / "quarantined.jsonl"  # {source, path, line, reason}
 INGEST_MANIFEST = INGEST / "manifest.json"
@@ -22,6 +22,7 @@ CORPUS_TRAIN = PREPARE_CORPUS / "train.jsonl.gz"
 CORPUS_HELD_OUT = PREPARE_CORPUS / "held_out.jsonl.gz"
 CORPUS_DROPPED = PREPARE_CORPUS / "dropped.jsonl.gz"
 CORPUS_FUNNEL = PREPARE_CORPUS / "funnel.json"
+CORPUS_DROP_SAMPLES = PREPARE_CORPUS / "drop_samples.jsonl"
 CORPUS_FUNNEL_PLOT = PREPARE_CORPUS / "funnel.svg"
 CORPUS_CARD = PREPARE_CORPUS / "card.md"
 

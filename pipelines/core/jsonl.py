@@ -3,7 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -54,13 +54,31 @@ def encode(value: object) -> bytes:
 
 
 @contextmanager
-def open_rows(path: Path) -> Iterator[Callable[[Row], None]]:
-    """Give a function that appends one row; the file appears at `path`, whole, when the block ends without error."""
+def open_rows(path: Path) -> Iterator[Callable[[Row], int]]:
+    """Give a function that appends one row and says its bytes; the file appears at `path` when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}")  # keeps the suffix, which decides on gzip
     with _open_write(partial) as out:
-        yield lambda row: cast(None, out.write(encode(row) + b"\n"))
+        yield lambda row: out.write(encode(row) + b"\n")
     partial.replace(path)
+
+
+@contextmanager
+def open_shards(folder: Path, name: str, size: int) -> Iterator[Callable[[Row], None]]:
+    """As `open_rows`, but a new file `<name>-<number>.jsonl.gz` begins where one has `size` bytes of rows."""
+    with ExitStack() as current:
+        number = written = 0
+        write = current.enter_context(open_rows(folder / f"{name}-{number:05d}.jsonl.gz"))
+
+        def append(row: Row) -> None:
+            nonlocal number, written, write
+            if written >= size:
+                current.close()
+                number, written = number + 1, 0
+                write = current.enter_context(open_rows(folder / f"{name}-{number:05d}.jsonl.gz"))
+            written += write(row)
+
+        yield append
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> int:

@@ -2,6 +2,7 @@
 
     python -m pipelines.core.workspace open --run-id R --profile P …    what the DAG's first task runs
     python -m pipelines.core.workspace clean --keep 3                   what `make clean-runs` runs
+    python -m pipelines.core.workspace push|pull [--run-id R]           what `make push` and `make pull` run
 
 `.run/run.json` in the workspace is the contract between a run and the DAG code, which may be newer than the run:
 its `contract` number changes when the commands, files or exit codes that the two share change.
@@ -14,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +27,8 @@ from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import write_json
 
 CONTRACT = 1
+REMOTE = "store"  # the name that DVC knows it by
+REMOTES = ("s3://", "gs://", "azure://")
 FROM_PROFILE = "profile"  # a form field left at "whatever the profile says"
 
 
@@ -152,10 +156,60 @@ def write_params(workspace: Path, values: dict[str, Any]) -> None:
     partial.replace(workspace / "params.yaml")
 
 
+def remote_url(home: Path, environ: Mapping[str, str]) -> str:
+    """Where `dvc push` puts artifacts: $COLLOQUY_DVC_REMOTE, or a folder under `home`.
+
+    Credentials and endpoints come from the provider's own variables (AWS_…, GOOGLE_APPLICATION_CREDENTIALS, AZURE_…).
+
+    Raises:
+        BadInput: neither an address of a known store nor an absolute folder.
+    """
+    url = environ.get("COLLOQUY_DVC_REMOTE")
+    if not url:
+        return str(home / "dvc-remote")
+    if not re.fullmatch(rf"(?:(?:{'|'.join(REMOTES)})[^\s'\"]+|/[^\r\n'\"]+)", url):
+        raise BadInput(f"COLLOQUY_DVC_REMOTE={url!r} is not of the form {'bucket/path, '.join(REMOTES)}… or /a/folder")
+    return url
+
+
 def _share_cache(workspace: Path, home: Path) -> None:
-    """One DVC cache for all runs, and DVC's own state beside it instead of in a system folder."""
-    local = f"[cache]\n    dir = {home / 'dvc-cache'}\n[core]\n    site_cache_dir = {home / 'dvc-state'}\n"
-    (workspace / ".dvc" / "config.local").write_text(local)
+    """One DVC cache and one remote for all runs, and DVC's own state beside them instead of in a system folder."""
+    lines = [
+        "[cache]",
+        f"    dir = {home / 'dvc-cache'}",
+        "[core]",
+        f"    site_cache_dir = {home / 'dvc-state'}",
+        f"    remote = {REMOTE}",
+        f"['remote \"{REMOTE}\"']",
+        f"    url = {remote_url(home, os.environ)}",
+    ]
+    (workspace / ".dvc" / "config.local").write_text("\n".join(lines) + "\n")
+
+
+def _dvc(at: Path, *words: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "dvc", *words], cwd=at, capture_output=True, text=True)
+    if done.returncode:
+        raise BadInput(f"dvc {' '.join(words)} in {at} failed: {(done.stderr or done.stdout).strip()[-2000:]}")
+    print(done.stdout.strip())
+
+
+def transfer(direction: str, at: Path, home: Path) -> None:
+    """`dvc push` or `dvc pull` of what the dvc.lock in `at` names, with the remote that is set now.
+
+    Raises:
+        BadInput: there is no dvc.lock, or the store refuses or can't be reached.
+    """
+    if not (at / "dvc.lock").exists():
+        raise BadInput(
+            f"{at} has no dvc.lock, so nothing says which artifacts are meant; name a run (RUN_ID=…), or check out a "
+            "release first (git checkout model-v<N>)"
+        )
+    url = remote_url(home, os.environ)
+    _dvc(at, "remote", "add", "--quiet", "--local", "--force", "--default", REMOTE, url)
+    try:
+        _dvc(at, direction)
+    except BadInput as error:
+        raise BadInput(f"{error}\nThe remote is {url}; look at its credentials, and at COLLOQUY_DVC_REMOTE") from error
 
 
 def open_workspace(repo: Path, home: Path, request: RunRequest) -> Path:
@@ -222,6 +276,9 @@ def _arguments() -> argparse.Namespace:
     opening.add_argument("--commit", default="HEAD")
     cleaning = commands.add_parser("clean", help="remove workspaces of finished, unreleased runs")
     cleaning.add_argument("--keep", type=int, required=True)
+    for direction in ("push", "pull"):
+        moving = commands.add_parser(direction, help=f"{direction} the artifacts of a run, or of what is checked out")
+        moving.add_argument("--run-id", default="")
     return parser.parse_args()
 
 
@@ -252,6 +309,8 @@ def main() -> None:
                 arguments.commit,
             )
             open_workspace(repo, home, request)
+        elif arguments.command in ("push", "pull"):
+            transfer(arguments.command, folder(home, arguments.run_id) if arguments.run_id else repo, home)
         else:
             removed = clean(repo, home, arguments.keep)
             print(f"removed {len(removed)} workspaces: {' '.join(removed) or 'none'}")

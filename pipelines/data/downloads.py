@@ -1,12 +1,14 @@
 """Fetches files once: retries with back-off, checks SHA-256, and keeps them under their hash for later runs."""
 
 import os
+import shlex
 import shutil
 import ssl
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -27,6 +29,8 @@ T = TypeVar("T")
 
 PAUSES_S = (1.0, 3.0, 9.0)  # between the tries of one request
 TIMEOUT_S = 60.0  # without a byte
+PARTIAL = ".partial-"  # what is not whole yet
+STALE_S = 24 * 3600.0  # after which a partial download is taken for one of a killed process
 _SIMPLE_API = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
 
 
@@ -42,6 +46,17 @@ def require_sha256(path: Path, expected: str, origin: str) -> None:
             f"{origin} has sha256 {found}, the parameters pin {expected}; "
             "if the new content is what you want, pin its hash, otherwise look where the file comes from"
         )
+
+
+def _name_of(url: str) -> str:
+    return PurePosixPath(unquote(urlsplit(url).path)).name or "file"
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what downloads that were killed have left in `folder`."""
+    for path in folder.glob(f"{PARTIAL}*"):
+        if time.time() - path.stat().st_mtime > STALE_S:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 class Downloads:
@@ -68,7 +83,9 @@ class Downloads:
             timeout=TIMEOUT_S,
             follow_redirects=True,
         )
-        return cls(Path(environ.get("COLLOQUY_HOME", ".colloquy")) / "downloads", settings, client)
+        folder = Path(environ.get("COLLOQUY_HOME", ".colloquy")) / "downloads"
+        remove_stale(folder)
+        return cls(folder, settings, client)
 
     def package(self, name: str, version: str, sha256: str) -> Path:
         """The file of package `name==version` that has hash `sha256`.
@@ -93,10 +110,50 @@ class Downloads:
         Raises:
             BadInput: it can't be reached or has another hash.
         """
-        return self._cached(sha256) or self._download(url, sha256, without_password(url))
+        # By name too: the format is read off the name, and other sources may have the same bytes.
+        return self._cached(sha256, _name_of(url)) or self._download(url, sha256, without_password(url))
 
-    def _cached(self, sha256: str) -> Path | None:
+    def npm(self, name: str, version: str, sha256: str) -> Path:
+        """The tarball of an npm package; none of its scripts runs.
+
+        Raises:
+            BadInput: npm is not on this machine, has no such package, or sends other bytes.
+        """
+        words = ["npm", "pack", "--silent", "--ignore-scripts", f"{name}@{version}"]
+        return self._cached(sha256) or self._by_tool(words, sha256, f"npm:{name}@{version}")
+
+    def debian(self, name: str, version: str, sha256: str) -> Path:
+        """The .deb file of a Debian package; nothing is installed.
+
+        Raises:
+            BadInput: apt-get is not on this machine, has no such package, or sends other bytes.
+        """
+        words = ["apt-get", "download", f"{name}={version}"]
+        return self._cached(sha256) or self._by_tool(words, sha256, f"debian:{name}={version}")
+
+    def _by_tool(self, words: list[str], sha256: str, origin: str) -> Path:
+        if shutil.which(words[0]) is None:
+            raise BadInput(
+                f"{origin} needs {words[0]}, which is not on PATH; install it, or take the source from another origin"
+            )
+        place = self.folder / sha256
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=self.folder) as name:
+            done = subprocess.run(words, cwd=name, capture_output=True, text=True)
+            files = [path for path in Path(name).iterdir() if path.is_file()]
+            if done.returncode or len(files) != 1:
+                said = (done.stderr or done.stdout).strip()[-500:] or f"it left {len(files)} files"
+                raise BadInput(
+                    f"{origin}: `{shlex.join(words)}` failed: {said}; check the name and version, the network, "
+                    "and the tool's registry settings"
+                )
+            require_sha256(files[0], sha256, origin)
+            return files[0].replace(place / files[0].name)
+
+    def _cached(self, sha256: str, name: str | None = None) -> Path | None:
         for path in sorted((self.folder / sha256).glob("*")):
+            if name is not None and path.name != name:
+                continue
             if file_sha256(path) == sha256:
                 return path
             path.unlink()  # a disk fault; fetched again
@@ -105,9 +162,9 @@ class Downloads:
     def _download(self, url: str, sha256: str, origin: str) -> Path:
         place = self.folder / sha256
         place.mkdir(parents=True, exist_ok=True)
-        target = place / (unquote(urlsplit(url).path.rpartition("/")[2]) or "file")
+        target = place / _name_of(url)
         # Beside the folder, whose every file counts as whole; the name is unique, so two runs never mix their bytes.
-        handle, name = tempfile.mkstemp(prefix=".partial-", dir=self.folder)
+        handle, name = tempfile.mkstemp(prefix=PARTIAL, dir=self.folder)
         os.close(handle)
         partial = Path(name)
         try:

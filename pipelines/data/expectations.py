@@ -7,17 +7,20 @@ Python where it needs more than a value of the record: `pii` (kinds of personal 
 import gc
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipelines.core.config import PrepareCorpus
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, write_json
-from pipelines.core.records import Conversation, Document, Preference
+from pipelines.core.records import Conversation, Document, Preference, content_id
 from pipelines.data.pii import find_pii
+from pipelines.data.steps import Filter
 
 EXAMPLES = 5  # shown of the records that break a rule
+SAME_LANGUAGE = 0.99  # of the documents; later steps may take the words that told
 _EXCERPT = 80  # characters of an example's value
 _NOBODYS = re.compile(
     r"@(?:[\w-]+\.)*(?:example(?:\.(?:com|net|org))?|test|invalid|localhost)$", re.IGNORECASE
@@ -73,32 +76,60 @@ def _none_left(column: str, says: str) -> Rule:
 
 
 def corpus_table(
-    train: Iterable[Document], held_out: Iterable[Document], min_documents: int, min_words: int, max_words: int
+    train: Iterable[Document],
+    held_out: Iterable[Document],
+    params: PrepareCorpus,
+    min_documents: int,
+    language_of: Callable[[str], str],
+    decontaminated: Filter,
 ) -> Table:
-    """The corpus: both splits in one table, so that ids and texts are unique across them."""
+    """The corpus: both splits in one table, so that ids and texts are unique across them.
+
+    Texts are told apart by their hash: the table of a large corpus has to fit into memory.
+
+    Args:
+        language_of: the ISO 639-1 code of a text.
+        decontaminated: drops a document that has evaluation text.
+    """
     rows = [
         {
             "id": document.id,
             "split": split,
             "source": document.source,
             "license": document.license,
-            "text": document.text,
+            "text": content_id(document.text),
             "words": len(document.text.split()),
+            "language": language_of(document.text),
+            "evaluation": "" if (verdict := decontaminated(document)) is True else verdict[1],
             "pii": ", ".join(sorted({finding.kind for finding in find_pii(document.text)})),
         }
         for split, documents in (("train", train), ("held_out", held_out))
         for document in documents
     ]
     # Redaction comes after the word count and may take a few words with it.
-    fewest = max(1, min_words // 2)
+    fewest = max(1, params.min_words // 2)
     rules = [
-        _columns(("id", "split", "source", "license", "text", "words", "pii")),
+        _columns(("id", "split", "source", "license", "text", "words", "language", "evaluation", "pii")),
         at_least(min_documents, "documents"),
         each("id", "ids are unique", "be_unique"),
         each("text", "no text occurs twice", "be_unique"),
         each("license", "every document has a license", "match_regex", regex=r"\S"),
         each("source", "every document has a source", "match_regex", regex=r"\S"),
-        each("words", f"{fewest} to {max_words} words", "be_between", min_value=fewest, max_value=max_words),
+        each(
+            "words",
+            f"{fewest} to {params.max_words} words",
+            "be_between",
+            min_value=fewest,
+            max_value=params.max_words,
+        ),
+        each(
+            "language",
+            f"{SAME_LANGUAGE:.0%} are in {params.language}",
+            "be_in_set",
+            value_set=[params.language],
+            mostly=SAME_LANGUAGE,
+        ),
+        _none_left("evaluation", "no evaluation text is left"),
         _none_left("pii", "no personal data is left"),
         Rule(
             "both splits have documents",

@@ -1,14 +1,20 @@
-"""Data sets and models of a Hugging Face hub at a commit; imported only when a source names one."""
+"""Data sets and models of a Hugging Face hub at a commit; the client is imported only when a source names one."""
 
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+import httpx
 
 from pipelines.core.config import Source
 from pipelines.core.errors import BadInput
-from pipelines.core.records import Document, content_id
+from pipelines.data.archives import Archive, Member
+from pipelines.data.downloads import PARTIAL
 from pipelines.data.origins import HubOrigin, require_commit
-from pipelines.data.reading import Limits, Quarantined
 
 MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*"]  # no pickles, no code
 
@@ -19,44 +25,67 @@ def _unreachable(origin: str, error: Exception) -> BadInput:
     )
 
 
-def read_documents(source: Source, origin: HubOrigin, limits: Limits) -> Iterator[Document | Quarantined]:
-    """Stream the `train` split of a data set; `include` names data files, none means the data set's own choice.
+def _folder_of(pattern: str) -> str | None:
+    """The folder that holds every path that fits `pattern`; None for the root."""
+    return re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0] or None
+
+
+class _Files:
+    """The files of a data set: each is fetched as it is opened, and gone from disk as it is closed."""
+
+    def __init__(self, source: Source, origin: HubOrigin, folder: Path) -> None:
+        self._where = f"source {source.name} ({source.origin})"
+        self._folders = {_folder_of(pattern) for pattern in source.include}
+        self._origin = origin
+        self._folder = folder
+
+    def members(self) -> list[Member]:
+        from huggingface_hub import HfApi, RepoFile
+
+        found: dict[str, int] = {}
+        try:
+            for folder in self._folders:
+                for item in HfApi().list_repo_tree(
+                    self._origin.repo,
+                    path_in_repo=folder,
+                    recursive=True,
+                    revision=self._origin.revision,
+                    repo_type="dataset",
+                ):
+                    if isinstance(item, RepoFile):
+                        found[item.path] = item.size
+        except (OSError, ValueError, httpx.HTTPError) as error:
+            raise _unreachable(self._where, error) from error
+        return [Member(path, size) for path, size in found.items()]
+
+    def open(self, path: str) -> IO[bytes]:
+        from huggingface_hub import hf_hub_download
+
+        try:
+            fetched = hf_hub_download(
+                self._origin.repo,
+                path,
+                revision=self._origin.revision,
+                repo_type="dataset",
+                local_dir=self._folder,
+            )
+        except (OSError, ValueError, httpx.HTTPError) as error:
+            raise _unreachable(f"{self._where}, {path}", error) from error
+        file = Path(fetched).open("rb")  # noqa: SIM115  # whoever opened it closes it
+        Path(fetched).unlink()  # the disk holds one file of a large data set at a time
+        return file
+
+
+@contextmanager
+def open_data_set(source: Source, origin: HubOrigin, folder: Path) -> Iterator[Archive]:
+    """The data files of `origin` that fit `include`, as an archive; `folder` is for the one that is being read.
 
     Raises:
-        BadInput: the data set can't be read.
+        BadInput: inside the block, when the data set can't be reached.
     """
-    from datasets import load_dataset
-
-    where = f"hub:{origin.repo}@{origin.revision}"
-    column = source.columns.get("text", "text")
-    try:
-        stream = load_dataset(
-            origin.repo,
-            revision=origin.revision,
-            data_files=source.include or None,
-            split="train",
-            streaming=True,
-        )
-        yield from _take(source, stream, where, column, limits)
-    except (OSError, ValueError) as error:
-        raise _unreachable(where, error) from error
-
-
-def _take(source: Source, rows: object, where: str, column: str, limits: Limits) -> Iterator[Document | Quarantined]:
-    size = 0
-    for number, row in enumerate(rows, start=1):  # type: ignore[var-annotated,arg-type]
-        text = row.get(column)
-        if number > limits.documents:
-            return
-        if not isinstance(text, str) or not text.strip():
-            yield Quarantined(source.name, where, number, f"{column!r} must be a text that is not empty")
-            continue
-        size += len(text.encode())
-        if size > limits.size:
-            return
-        metadata = {key: value for key, value in row.items() if key != column and isinstance(value, str | int | float)}
-        metadata |= {"path": where, "line": number, "format": "text"}
-        yield Document(content_id([source.name, where, number, text]), text, source.name, source.license, metadata)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder) as temporary:
+        yield _Files(source, origin, Path(temporary))
 
 
 def fetch_model(repo: str, revision: str, cache: Path, folder: Path) -> None:

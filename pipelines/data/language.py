@@ -1,4 +1,9 @@
-"""Keeps documents of one language."""
+"""Keeps documents of one language.
+
+py3langid takes the fewest sentences of other languages for English among the libraries that carry their model in the
+package; `benchmarks/data_langid.py` shows them side by side. Its probability is near 1 for a document and often under
+0.6 for a sentence: a threshold above 0.2 costs more English than it keeps out of other languages.
+"""
 
 from functools import cache
 from typing import Any, NamedTuple

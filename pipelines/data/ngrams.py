@@ -2,13 +2,14 @@
 
 import re
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
 
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"[^\W_]+")
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, bits of the golden ratio
 # Multipliers of SplitMix64's finalizer (Steele, Lea, Flood 2014).
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
@@ -16,14 +17,18 @@ _SECOND = np.uint64(0x94D049BB133111EB)
 
 
 def words(text: str) -> list[str]:
-    """The lower-case words of `text`, without punctuation."""
-    return _WORD.findall(text.lower())
+    """The lower-case words of `text`, without punctuation and underscores."""
+    return _WORD.findall(text.casefold())
 
 
 def word_hashes(text: str) -> Hashes:
     """One 64-bit hash per word [words]."""
-    codes = np.fromiter((zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in words(text)), dtype=np.uint64)
-    return mixed(codes)
+    return hashes_of(words(text))
+
+
+def hashes_of(found: list[str]) -> Hashes:
+    """One 64-bit hash per string [found]."""
+    return mixed(np.array([zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in found], dtype=np.uint64))
 
 
 def mixed(values: Hashes) -> Hashes:
@@ -35,10 +40,14 @@ def mixed(values: Hashes) -> Hashes:
 
 def ngram_hashes(hashes: Hashes, length: int) -> Hashes:
     """One hash per run of `length` words [max(0, words - length + 1)], polynomial in the word hashes."""
-    if len(hashes) < length:
-        return hashes[:0]
-    count = len(hashes) - length + 1
-    total = hashes[:count].copy()
-    for offset in range(1, length):
-        total = total * _BASE + hashes[offset : offset + count]
-    return mixed(total)
+    *_, longest = ngram_hashes_to(hashes, length)
+    return mixed(longest)
+
+
+def ngram_hashes_to(hashes: Hashes, longest: int) -> Iterator[Hashes]:
+    """The hashes of runs of one word, of two words, and so on to `longest`; only their high bits are well mixed."""
+    total = hashes
+    for length in range(1, longest + 1):
+        if length > 1:
+            total = total[:-1] * _BASE + hashes[length - 1 :]
+        yield total

@@ -1,4 +1,4 @@
-"""Where a source's `origin` points: the four forms that params.yaml may name."""
+"""Where a source's `origin` points: the forms that params.yaml may name."""
 
 import re
 from pathlib import Path
@@ -6,12 +6,29 @@ from typing import NamedTuple
 
 from pipelines.core.errors import BadInput
 
-FORMS = "pypi:name==version, https://…, file:path or hub:repo@revision"
+FORMS = "pypi:name==version, npm:name@version, debian:name=version, https://…, file:path or hub:repo@revision"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+# An exact version each, and nothing that the tool could take for an option, a path or an address.
+_NPM = re.compile(r"((?:@[a-z0-9][\w.-]*/)?[a-z0-9][\w.-]*)@(\d+\.\d+\.\d+[\w.+-]*)", re.ASCII)
+_DEBIAN = re.compile(r"([a-z0-9][a-z0-9+.-]+)=([0-9][\w.+~:-]*)", re.ASCII)
 
 
 class PackageOrigin(NamedTuple):
     """A file of a Python package registry; which one of the version's files, its hash says."""
+
+    name: str
+    version: str
+
+
+class NpmOrigin(NamedTuple):
+    """A package of an npm registry, fetched by `npm pack`."""
+
+    name: str
+    version: str
+
+
+class DebianOrigin(NamedTuple):
+    """A package of the Debian archives that this machine's apt is set to, fetched by `apt-get download`."""
 
     name: str
     version: str
@@ -36,7 +53,7 @@ class HubOrigin(NamedTuple):
     revision: str
 
 
-Origin = PackageOrigin | WebOrigin | FileOrigin | HubOrigin
+Origin = PackageOrigin | NpmOrigin | DebianOrigin | WebOrigin | FileOrigin | HubOrigin
 
 
 def parse_package(text: str) -> PackageOrigin:
@@ -65,11 +82,15 @@ def parse_origin(text: str) -> Origin:
     """The place that `text` names.
 
     Raises:
-        BadInput: none of the four forms.
+        BadInput: none of the forms.
     """
     kind, _, rest = text.partition(":")
     if kind == "pypi":
         return parse_package(rest)
+    if kind == "npm" and (found := _NPM.fullmatch(rest)):
+        return NpmOrigin(found[1], found[2])
+    if kind == "debian" and (found := _DEBIAN.fullmatch(rest)):
+        return DebianOrigin(found[1], found[2])
     if kind in ("http", "https") and rest.startswith("//"):
         return WebOrigin(text)
     if kind == "file" and rest:

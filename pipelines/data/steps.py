@@ -6,10 +6,13 @@ one document at a time, so a corpus of any size streams through. A filter may re
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Literal, NamedTuple
 
 from pipelines.core.jsonl import Row
 from pipelines.core.records import Document
+
+_COUNTS = ("documents_in", "documents_out", "bytes_in", "bytes_out")
 
 Verdict = Literal[True] | tuple[Literal[False], str]
 Filter = Callable[[Document], Verdict]
@@ -81,15 +84,27 @@ class Funnel:
 
     def rows(self) -> list[Row]:
         """One row per step and source, in the order of the steps."""
-        names = ("documents_in", "documents_out", "bytes_in", "bytes_out")
         return [
             {"step": step, "source": source}
-            | {name: self._counts[step, source][name] for name in names}
+            | {name: self._counts[step, source][name] for name in _COUNTS}
             | {"dropped": dict(sorted(self._reasons.get((step, source), {}).items()))}
             for step in self._steps
             for source in sorted({source for _, source in self._counts})
             if (step, source) in self._counts
         ]
+
+
+def merged(funnels: Iterable[list[Row]]) -> list[Row]:
+    """The rows of several funnels added up, by step as they first come and then by source."""
+    found: dict[tuple[str, str], Row] = {}
+    for row in chain.from_iterable(funnels):
+        total = found.setdefault((row["step"], row["source"]), row | dict.fromkeys(_COUNTS, 0) | {"dropped": {}})
+        for name in _COUNTS:
+            total[name] += row[name]
+        reasons: Counter[str] = Counter(total["dropped"]) + Counter(row["dropped"])
+        total["dropped"] = dict(sorted(reasons.items()))
+    steps = list(dict.fromkeys(step for step, _ in found))
+    return [found[key] for key in sorted(found, key=lambda key: (steps.index(key[0]), key[1]))]
 
 
 def run_steps(documents: Iterable[Document], steps: list[Step], funnel: Funnel) -> Iterator[Document | Dropped]:

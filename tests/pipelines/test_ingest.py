@@ -8,16 +8,16 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pipelines.core import artifacts
+from pipelines.core import artifacts, config
 from pipelines.core.config import FolderModel, PackageModel, ScratchModel, Source
 from pipelines.core.digests import folder_sha256
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import read_json, read_rows
 from pipelines.data.downloads import Downloads
-from pipelines.data.origins import parse_origin
+from pipelines.data.origins import HubOrigin, parse_origin
 from pipelines.data.package_index import IndexSettings
 from pipelines.ingest import check_sources, fetch_base_model, locate
-from tests.workspaces import make_workspace, run_stage
+from tests.workspaces import ROOT, make_workspace, run_stage
 
 TEXT = "The harbour was quiet that morning."
 
@@ -82,9 +82,9 @@ def test_the_stage_writes_rows_manifest_and_quarantine_and_the_same_bytes_again(
         seen.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()})
     assert seen[0] == seen[1]
 
-    corpus = list(read_rows(workspace / artifacts.INGEST_CORPUS / "mine.jsonl.gz"))
+    corpus = list(read_rows(workspace / artifacts.INGEST_CORPUS / "mine-00000.jsonl.gz"))
     assert [row["text"] for row in corpus] == [f"{TEXT} {number}" for number in range(3)]
-    labelled = list(read_rows(workspace / artifacts.INGEST_MODERATION / "labelled.jsonl.gz"))
+    labelled = list(read_rows(workspace / artifacts.INGEST_MODERATION / "labelled-00000.jsonl.gz"))
     assert labelled[0] == {"text": "go away", "labels": {"toxic": 1}}
     [bad] = read_rows(workspace / artifacts.INGEST_QUARANTINED)
     assert (bad["source"], bad["path"], bad["line"]) == ("mine", "corpus.jsonl", 4)
@@ -109,10 +109,27 @@ def test_sources_must_be_pinned_named_once_and_of_both_uses(tmp_path: Path) -> N
         check_sources(sources(one, two, one))
     with pytest.raises(BadInput, match="has no sha256"):
         check_sources(sources(one | {"sha256": None}, two))
+    with pytest.raises(BadInput, match="must name its data files in `include`"):
+        check_sources(sources(one | {"origin": f"hub:a/b@{'0' * 40}", "sha256": None}, two))
     with pytest.raises(BadInput, match="no source with use: moderation"):
         check_sources(sources(one))
     with pytest.raises(BadInput, match="more than letters"):
         check_sources(sources(one | {"name": "../up"}, two))
+
+
+@pytest.mark.parametrize("profile", config.profile_names(ROOT))
+def test_the_sources_of_every_profile_are_pinned(profile: str) -> None:
+    params = config.parse(config.resolve(ROOT, profile, []), profile)
+    assert check_sources(params.ingest.sources)
+
+
+@pytest.mark.parametrize("profile", ["h200", "cluster"])
+def test_the_large_profiles_name_the_web_scale_sets(profile: str) -> None:
+    sources = config.parse(config.resolve(ROOT, profile, []), profile).ingest.sources
+    repos = {origin.repo for source in sources if isinstance(origin := parse_origin(source.origin), HubOrigin)}
+    assert {"HuggingFaceFW/fineweb-edu", "allenai/c4", "wikimedia/wikipedia"} < repos
+    assert len(repos) == 9
+    assert all(source.license and source.include for source in sources)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,11 @@
 """prepare_corpus: every document read is kept or dropped with its reason, and the same input gives the same bytes."""
 
-import random
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,42 +17,28 @@ from pipelines.core.jsonl import Row, read_json, read_rows, write_json, write_ro
 from pipelines.core.records import Document
 from pipelines.model.moderation import FeatureShape, Moderator
 from pipelines.prepare_corpus import check_quarantine
-from tests.workspaces import make_workspace, run_stage
+from tests.workspaces import ROOT, make_workspace, run_stage
 
-SUBJECTS = (
-    "boat",
-    "harbour",
-    "wall",
-    "keeper",
-    "lamp",
-    "tide",
-    "rope",
-    "gull",
-    "net",
-    "anchor",
-    "sail",
-    "storm",
-    "pier",
-)
-VERBS = ("held", "watched", "carried", "followed", "left", "found", "mended", "painted", "crossed", "lifted", "feared")
 ITEM = "Which planet of the Solar System takes the least time to go once around the Sun?"
 
 
-def prose(seed: int, sentences: int = 40) -> str:
-    choose = random.Random(seed).choice
-    return " ".join(
-        f"The {choose(SUBJECTS)} of the {choose(SUBJECTS)} {choose(VERBS)} the {choose(SUBJECTS)}, "
-        f"and it was good to be with {choose(SUBJECTS)} {seed * 1000 + number}."
-        for number in range(sentences)
-    )
+def prose() -> Iterator[str]:
+    """Different texts of a hundred words or more, out of the project's own demonstrations."""
+    text = ""
+    for row in read_rows(ROOT / "pipelines" / "datasets" / "demonstrations.jsonl"):
+        text = f"{text}\n\n{row['messages'][-1]['content']}".strip()
+        if len(text.split()) >= 100:
+            yield text
+            text = ""
 
 
-def write_inputs(workspace: Path, texts: dict[str, str], quarantined: int = 0) -> None:
+def write_inputs(workspace: Path, texts: dict[str, str], quarantined: int = 0, files: int = 1) -> None:
     rows = [
         Document(id=name, text=text, source="mine", license="MIT", metadata={"path": name, "format": "text"}).to_row()
         for name, text in texts.items()
     ]
-    write_rows(workspace / artifacts.INGEST_CORPUS / "mine.jsonl.gz", rows)
+    for number in range(files):
+        write_rows(workspace / artifacts.INGEST_CORPUS / f"mine-{number}.jsonl.gz", rows[number::files])
     source = {"name": "mine", "use": "corpus", "origin": "file:x", "sha256": "0", "license": "MIT"}
     counts = {"rows": len(rows), "bytes": sum(map(len, texts.values())), "quarantined": quarantined}
     write_json(workspace / artifacts.INGEST_MANIFEST, {"sources": [source | counts], "base_model": {"kind": "scratch"}})
@@ -62,30 +53,30 @@ def rows_of(workspace: Path, path: Path) -> list[Row]:
 
 def test_everything_read_is_kept_or_dropped_with_its_reason(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path / "run")
-    texts = {f"good{number}": prose(number) for number in range(60)}
+    different = prose()
+    texts = {f"good{number}": next(different) for number in range(60)}
     texts |= {
         "short": "Too short.",
         "german": "Der Hafen war still an diesem Morgen, und die Boote lagen an der Mauer. " * 10,
-        "twice": texts["good3"].upper(),
-        "nearly": texts["good4"].replace("keeper", "warden", 1),
-        "exam": f"{prose(777)} {ITEM} {prose(778)}",
-        "letter": f"{prose(779)} Write to jane.doe@mail.example for more of it.",
+        "twice": texts["good3"].replace(". ", ".\n\n"),
+        "nearly": texts["good4"].replace(" is ", " was ", 1),
+        "exam": f"{next(different)} {ITEM} {next(different)}",
+        "letter": f"{next(different)} Write to jane.doe@mail.example for more of it.",
     }
     write_inputs(workspace, texts)
     seen = []
     for _ in range(2):
         done = run_stage(workspace, "pipelines.prepare_corpus")
         assert done.returncode == 0, done.stderr
-        out = workspace / artifacts.PREPARE_CORPUS
-        seen.append({path.name: path.read_bytes() for path in out.iterdir()})
+        seen.append(outputs(workspace))
     assert seen[0] == seen[1]
 
     dropped = {row["document"]["id"]: row["step"] for row in rows_of(workspace, artifacts.CORPUS_DROPPED)}
     assert dropped == {
-        "short": "word_count",
+        "short": "language",
         "german": "language",
-        "twice": "exact_duplicates",
-        "nearly": "near_duplicates",
+        "twice": "duplicates",
+        "nearly": "duplicates",
         "exam": "decontamination",
     }
     kept = {
@@ -107,6 +98,39 @@ def test_everything_read_is_kept_or_dropped_with_its_reason(tmp_path: Path) -> N
     card = (workspace / artifacts.CORPUS_CARD).read_text()
     assert "| mine | file:x | MIT | 66 |" in card
     assert "| language | language de | 1 |" in card
+
+
+def outputs(workspace: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (workspace / artifacts.PREPARE_CORPUS).iterdir()}
+
+
+def several_files(folder: Path, workers: int) -> Path:
+    workspace = make_workspace(folder, [f"resources.workers.count={workers}"])
+    texts = {f"text{number}": text for number, text in enumerate(prose())}
+    write_inputs(workspace, texts | {f"again {name}": text for name, text in texts.items()}, files=3)
+    return workspace
+
+
+def test_the_bytes_do_not_depend_on_the_workers_nor_on_a_kill(tmp_path: Path) -> None:
+    alone, together, killed = (several_files(tmp_path / str(number), number) for number in (1, 2, 3))
+    for workspace in (alone, together):
+        done = run_stage(workspace, "pipelines.prepare_corpus")
+        assert done.returncode == 0, done.stderr
+    assert outputs(alone) == outputs(together)
+
+    variables = os.environ | {"PYTHONPATH": str(killed)}
+    victim = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.prepare_corpus"], cwd=killed, env=variables, start_new_session=True
+    )
+    while not list(killed.glob(".run/work/prepare_corpus/*/clean/completions/*")):
+        assert victim.poll() is None
+        time.sleep(0.005)
+    os.killpg(victim.pid, signal.SIGKILL)
+    victim.wait()
+    done = run_stage(killed, "pipelines.prepare_corpus")
+    assert done.returncode == 0, done.stderr
+    assert outputs(killed) == outputs(alone)
+    assert not (killed / ".run" / "work" / "prepare_corpus").exists()
 
 
 def test_nothing_left_is_bad_input_that_says_where_to_look(tmp_path: Path) -> None:

@@ -44,3 +44,21 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         jsonl.write_rows(path, rows())
     assert list(jsonl.read_rows(path)) == [{"a": 1}]
+
+
+def test_shards_hold_all_rows_in_order_and_begin_anew_at_their_size(tmp_path: Path) -> None:
+    rows = [{"number": number, "text": "x" * 100} for number in range(10)]
+    with jsonl.open_shards(tmp_path, "s", size=250) as write:
+        for row in rows:
+            write(row)
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == [f"s-{number:05d}.jsonl.gz" for number in range(4)]
+    assert [row for file in files for row in jsonl.read_rows(file)] == rows
+
+
+def test_a_shard_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), jsonl.open_shards(tmp_path, "s", size=1) as write:
+        write({"a": 1})
+        write({"a": 2})
+        raise RuntimeError("the source broke")
+    assert [file.name for file in sorted(tmp_path.glob("s-*"))] == ["s-00000.jsonl.gz"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.core.config import load_params
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_json
 from pipelines.core.records import Conversation, Document, Message, Preference, Role
@@ -24,6 +25,9 @@ from pipelines.data.expectations import (
     validate,
 )
 
+ROOT = Path(__file__).parents[3]
+PARAMS = load_params(ROOT / "params.yaml").prepare_corpus.model_copy(update={"min_words": 10, "max_words": 100})
+
 
 def document(number: int, **changes: Any) -> Document:
     text = f"Document {number} tells of the harbour and of the boats in it, at some length."
@@ -32,7 +36,14 @@ def document(number: int, **changes: Any) -> Document:
 
 def corpus(train: list[Document], held_out: list[Document] | None = None, least: int = 2) -> Table:
     rest = [document(99)] if held_out is None else held_out
-    return corpus_table(train, rest, min_documents=least, min_words=10, max_words=100)
+    return corpus_table(
+        train,
+        rest,
+        PARAMS,
+        least,
+        language_of=lambda text: "de" if text.startswith("Der") else "en",
+        decontaminated=lambda one: (False, "an item") if "ITEM" in one.text else True,
+    )
 
 
 def conversation(number: int, *roles: Role, **changes: Any) -> Conversation:
@@ -77,6 +88,8 @@ def test_good_data_passes() -> None:
         (document(3, text="word " * 101), "5 to 100 words", 1),
         (document(3, text=GOOD[0].text + " Ask a@b.example."), "no personal data is left", 1),
         (document(3, license=""), "every document has a license", 1),
+        (document(3, text="Der Hafen ist still, und die Boote liegen an der Mauer."), "99% are in en", 1),
+        (document(3, text=f"{GOOD[0].text} With an ITEM in it."), "no evaluation text is left", 1),
     ],
 )
 def test_a_spoiled_document_breaks_its_rule_and_no_other(spoiled: Document, rule: str, count: int) -> None:
@@ -159,6 +172,6 @@ def test_the_report_and_the_error_name_rule_count_and_example(tmp_path: Path) ->
 
 def test_the_same_data_gives_the_same_report(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        assert check("Corpus", [corpus(GOOD)], tmp_path / name) == {"corpus_records": 3.0, "rules": 9.0}
+        assert check("Corpus", [corpus(GOOD)], tmp_path / name) == {"corpus_records": 3.0, "rules": 11.0}
     for file in ("report.json", "report.html"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()

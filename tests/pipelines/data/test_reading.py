@@ -2,15 +2,17 @@
 
 import gzip
 import io
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 import pytest
 
 from pipelines.core.config import Source
 from pipelines.core.records import Document
-from pipelines.data import reading
-from pipelines.data.archives import Member
-from pipelines.data.reading import Limits, Quarantined, read_documents, read_moderation
+from pipelines.data import reading, rows
+from pipelines.data.archives import Archive, Member
+from pipelines.data.reading import Limits, read_moderation
+from pipelines.data.rows import Quarantined
 
 WIDE = Limits(documents=100, size=1 << 20)
 
@@ -41,6 +43,10 @@ def source(use: str = "corpus", **columns: str) -> Source:
             "weight": 1.0,
         }
     )
+
+
+def read_documents(source: Source, archive: Archive, limits: Limits) -> Iterator[Document | Quarantined]:
+    return reading.read_documents(source, archive, limits, Counter())
 
 
 def split(found: Iterable[Document | Quarantined]) -> tuple[list[str], list[tuple[str, int | None, str]]]:
@@ -75,13 +81,13 @@ def test_damaged_gzip_keeps_what_came_before_and_names_the_line() -> None:
     assert 0 < len(texts) < 3000
     [(path, line, reason)] = bad
     assert (path, line) == ("a.jsonl.gz", len(texts) + 1)
-    assert "damaged gzip" in reason
+    assert "damaged from here on" in reason
 
 
 def test_a_line_that_is_too_long_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MAX_LINE_BYTES", 1 << 10)
-    rows = b'{"text": "' + b"x" * 5000 + b'"}\n{"text": "next"}\n'
-    texts, bad = split(read_documents(source(), Files(a__jsonl=rows), WIDE))
+    monkeypatch.setattr(rows, "MAX_LINE_BYTES", 1 << 10)
+    lines = b'{"text": "' + b"x" * 5000 + b'"}\n{"text": "next"}\n'
+    texts, bad = split(read_documents(source(), Files(a__jsonl=lines), WIDE))
     assert texts == ["next"]
     assert [line for _, line, _ in bad] == [1]
 
