@@ -107,6 +107,8 @@ def test_a_corpus_that_is_too_small_or_has_one_split_breaks_the_rule() -> None:
 def test_addresses_that_are_reserved_for_examples_are_nobodys() -> None:
     assert personal_data("a@example.org, b@mail.example.com, c@host.test, 10.0.0.1") == ""
     assert personal_data("a@example.org, b@myexample.org") == "email"
+    assert personal_data("Phone: 555-0142") == ""
+    assert personal_data("Phone: 555-4142") == "phone"
 
 
 @pytest.mark.parametrize(
