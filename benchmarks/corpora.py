@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.core import artifacts, config
-from pipelines.core.jsonl import open_rows, write_json
+from pipelines.core.jsonl import open_shards, write_json
 from pipelines.core.records import Document
 from pipelines.core.workspace import write_params
+from pipelines.ingest import FILE_BYTES
 from pipelines.model.moderation import FeatureShape, Moderator
 
 ROOT = Path(__file__).parents[1]
-FILE_BYTES = 16_000_000  # of text in one file, as `ingest` cuts them
 SUFFIXES = (".py", ".rst", ".md", ".txt")
 
 
@@ -51,18 +51,11 @@ def write_workspace(folder: Path, size: int, overrides: list[str]) -> Path:
     for package in ("pipelines", "evals"):  # a stage refuses code from outside its workspace
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     write_params(folder, config.resolve(ROOT, "smol", overrides))
-    rows, file, used = 0, 0, FILE_BYTES + 1
-    source = documents(size)
-    pending = next(source, None)
-    while pending is not None:
-        used = 0
-        with open_rows(folder / artifacts.INGEST_CORPUS / f"packages-{file:05d}.jsonl.gz") as write:
-            while pending is not None and used < FILE_BYTES:
-                write(pending.to_row())
-                used += len(pending.text.encode())
-                rows += 1
-                pending = next(source, None)
-        file += 1
+    rows = 0
+    with open_shards(folder / artifacts.INGEST_CORPUS, "packages", FILE_BYTES) as write:
+        for document in documents(size):
+            write(document.to_row())
+            rows += 1
     entry = {"name": "packages", "use": "corpus", "origin": "file:packages", "sha256": "0", "license": "various"}
     manifest = {"sources": [entry | {"rows": rows, "bytes": size, "quarantined": 0}], "base_model": {"kind": "scratch"}}
     write_json(folder / artifacts.INGEST_MANIFEST, manifest)

@@ -23,7 +23,7 @@ from pipelines.core import artifacts, config
 from pipelines.core.jsonl import open_rows, read_rows
 from pipelines.core.records import Document
 from pipelines.data.dedup import Fingerprints, near_repeats
-from pipelines.data.pii import redact_document
+from pipelines.data.pii_analyzer import redactor
 from pipelines.data.quality import quality_steps
 from pipelines.data.steps import Funnel, run_steps, transforming
 
@@ -40,7 +40,7 @@ def ours(files: list[Path], work: Path, params: config.PrepareCorpus) -> int:
                 fingerprints.add(document.text)
     fingerprints.save(work / "digests.npy", work / "signatures.npy")
     repeats = near_repeats([np.load(work / "signatures.npy", mmap_mode="r")], params.near_duplicate_similarity)
-    redact = [transforming("redact", redact_document)]
+    redact = [transforming("redact", redactor(["email", "ip"]))]
     with open_rows(work / "out.jsonl.gz") as write:
         rows = (
             Document.from_row(row)
@@ -67,8 +67,9 @@ def stock(folder: Path, work: Path) -> int:
     from datatrove.pipeline.formatters import PIIFormatter
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.writers import JsonlWriter
+    from datatrove.utils.hashing import HashConfig
 
-    minhash = MinhashConfig()
+    minhash = MinhashConfig(hash_config=HashConfig(hash_fc="sha1"))  # its default fails with the present xxhash
     passes = [
         [
             JsonlReader(str(folder)),
