@@ -24,7 +24,7 @@ from pipelines.core.jsonl import open_rows, read_rows
 from pipelines.core.records import Document
 from pipelines.data.dedup import Fingerprints, near_repeats
 from pipelines.data.pii_analyzer import redactor
-from pipelines.data.quality import quality_steps
+from pipelines.data.quality import gopher_quality_thresholds, gopher_repetition_thresholds, quality_steps
 from pipelines.data.steps import Funnel, run_steps, transforming
 
 
@@ -53,8 +53,8 @@ def ours(files: list[Path], work: Path, params: config.PrepareCorpus) -> int:
     return left
 
 
-def stock(folder: Path, work: Path) -> int:
-    """Documents that are left by datatrove's blocks, at the same thresholds where both have them."""
+def stock(folder: Path, work: Path, params: config.PrepareCorpus) -> int:
+    """Documents that are left by datatrove's blocks at the same thresholds."""
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.dedup import (
         MinhashDedupBuckets,
@@ -73,8 +73,10 @@ def stock(folder: Path, work: Path) -> int:
     passes = [
         [
             JsonlReader(str(folder)),
-            GopherQualityFilter(),
-            GopherRepetitionFilter(),
+            GopherQualityFilter(
+                **gopher_quality_thresholds(params.quality.gopher_quality, params.min_words, params.max_words)
+            ),
+            GopherRepetitionFilter(**gopher_repetition_thresholds(params.quality.gopher_repetition)),
             JsonlWriter(str(work / "clean")),
         ],
         [JsonlReader(str(work / "clean")), MinhashDedupSignature(str(work / "signatures"), config=minhash)],
@@ -114,7 +116,7 @@ def main() -> None:
             work = Path(place, name)
             work.mkdir()
             started = time.monotonic()
-            left = ours(files, work, params) if name == "ours" else stock(folder, work)
+            left = ours(files, work, params) if name == "ours" else stock(folder, work, params)
             seconds[name] = time.monotonic() - started
             print(f"{name:<24}{seconds[name]:>8.1f} s{size / 1e6 / seconds[name]:>8.2f} MB/s   {left} documents left")
         seconds["one worker"] = stage_seconds(workspace, "prepare_corpus")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pipelines.core.config import NGramShare, QualityRules
+from pipelines.core.config import GopherQuality, GopherRepetition, NGramShare, QualityRules
 from pipelines.core.records import Document
 from pipelines.data.steps import Dropped, Step
 
@@ -57,6 +57,17 @@ def _pairs(shares: list[NGramShare]) -> tuple[tuple[int, float], ...]:
     return tuple((share.words, share.max_share) for share in shares)
 
 
+def gopher_quality_thresholds(rules: GopherQuality, min_words: int, max_words: int) -> dict[str, Any]:
+    """The arguments of datatrove's block for these rules."""
+    return rules.model_dump() | {"min_doc_words": min_words, "max_doc_words": max_words}
+
+
+def gopher_repetition_thresholds(rules: GopherRepetition) -> dict[str, Any]:
+    """The arguments of datatrove's block for these rules."""
+    n_grams = {"top_n_grams": _pairs(rules.top_n_grams), "dup_n_grams": _pairs(rules.dup_n_grams)}
+    return rules.model_dump() | n_grams
+
+
 def quality_steps(rules: QualityRules, min_words: int, max_words: int) -> Iterator[Step]:
     """One step for each set of rules that is not null."""
     from datatrove.pipeline.filters import (
@@ -68,11 +79,10 @@ def quality_steps(rules: QualityRules, min_words: int, max_words: int) -> Iterat
 
     language = _splitter()
     if rules.gopher_quality:
-        thresholds = rules.gopher_quality.model_dump() | {"min_doc_words": min_words, "max_doc_words": max_words}
+        thresholds = gopher_quality_thresholds(rules.gopher_quality, min_words, max_words)
         yield block_step("gopher_quality", GopherQualityFilter(**thresholds, language=language))
-    if repetition := rules.gopher_repetition:
-        thresholds = repetition.model_dump(exclude={"top_n_grams", "dup_n_grams"})
-        thresholds |= {"top_n_grams": _pairs(repetition.top_n_grams), "dup_n_grams": _pairs(repetition.dup_n_grams)}
+    if rules.gopher_repetition:
+        thresholds = gopher_repetition_thresholds(rules.gopher_repetition)
         yield block_step("gopher_repetition", GopherRepetitionFilter(**thresholds, language=language))
     if rules.fineweb:
         yield block_step("fineweb", FineWebQualityFilter(**rules.fineweb.model_dump(), language=language))
