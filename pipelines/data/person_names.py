@@ -258,8 +258,7 @@ def _around(run: Run, text: str, characters: int) -> str:
 
 
 def may_be_name(run: Run, text: str, lexicon: Lexicon) -> bool:
-    """Whether `run` is worth a look by the model: a list has a word of it, or people are near or words that cue"
-    " them."""
+    """Whether `run` is worth a look by the model: a list has a word of it, or people or words for them are near."""
     if len(run.words) in (2, 3) or _is_listed(run, lexicon):
         return True
     before = text[max(0, run.start - 30) : run.start]

@@ -217,8 +217,7 @@ _PHONE_CUE = re.compile(
 
 
 def _is_phone(match: re.Match[str]) -> bool:
-    """7 to 15 digits (ITU-T E.164). A form that only phones have needs no more; any other needs a word that says"
-    " phone."""
+    """7 to 15 digits (ITU-T E.164); a form that not only phones have needs a word before it that says phone."""
     number = match["number"]
     digits = _digits(number)
     if not 7 <= len(digits) <= 15 or len(set(digits)) <= 2 or _is_of_a_thing(match):
