@@ -107,7 +107,7 @@ def loaded(folder: Path, params: Params) -> Iterator[TransformersEngine]:
     """An engine for the model in `folder`, gone afterwards: two large models need not fit at once."""
     if not (folder / "config.json").exists():
         raise BadInput(f"{folder} holds no model (config.json is missing); run the stage that writes it first")
-    engine = TransformersEngine(folder, params.evaluate.dtype, params.evaluate.batch_size)
+    engine = TransformersEngine.load(folder, params.evaluate.dtype, params.evaluate.batch_size)
     try:
         yield engine
     finally:

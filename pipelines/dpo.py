@@ -69,14 +69,13 @@ def make_trainer(stage: Stage) -> DPOTrainer:
 def distance_from_sft(stage: Stage) -> float:
     """Mean KL (nats per response) of the saved policy's answers to the held-out prompts from the SFT policy."""
     params = stage.params.dpo
-    engine = TransformersEngine(stage.out, params.dtype, params.batch_pairs)
+    engine = TransformersEngine.load(stage.out, params.dtype, params.batch_pairs)
     ref_policy = load_model(artifacts.SFT, params.dtype).to(engine.device).eval()
     prompts = [engine.render(Conversation.from_row(row).chat) for row in read_rows(artifacts.PROMPTS_HELD_OUT)]
     seeds = random.Random(stage.params.seed)
     samplings = [Sampling(params.max_new_tokens, 1.0, 1.0, seeds.getrandbits(48)) for _ in prompts]
     answers = roll_out(engine, prompts, samplings)
-    dtype = getattr(torch, params.dtype)
-    return statistics.mean(divergence(engine.model, ref_policy, answers, 1.0, dtype, params.batch_pairs))
+    return statistics.mean(divergence(engine.model, ref_policy, answers, 1.0, params.batch_pairs))
 
 
 def main() -> None:

@@ -1,94 +1,122 @@
 """Aligns the SFT policy by PPO against the reward model, with a KL penalty towards the SFT policy.
 
-In: artifacts/sft, artifacts/reward_model, the alignment and held-out prompts. Out: artifacts/ppo, a Hugging Face
+In: artifacts/sft, artifacts/reward_model, the alignment and held-out prompts; the token shards where
+`ppo.pretraining_mix` is on, the moderation model where `ppo.harm_constraint` is. Out: artifacts/ppo, a Hugging Face
 folder, and the held-out reward of both policies on the same prompts and seeds.
 
 One step: (1) the policy answers a batch of prompts; (2) the reward model scores each answer at its last token and the
 reference policy gives the KL penalty; (3) advantages by GAE from the value model, which started as the reward model;
-(4) clipped updates of policy and value model. Weights are trained in float32 and computed in `ppo.dtype`: updates of
-this size vanish in bfloat16 weights.
+(4) clipped updates of policy and value model. All that a step draws at random is a function of seed, step and prompt,
+so that a killed run goes on from a checkpoint to the same weights.
 """
 
 import math
 import random
 import statistics
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from peft import LoraConfig, get_peft_model
 from scipy.stats import t as student_t
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from pipelines.core import artifacts
-from pipelines.core.config import Ppo
+from pipelines.core.config import Lora, Ppo, PretrainingMix
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, read_rows, write_rows
 from pipelines.core.records import Conversation
-from pipelines.core.stage import Stage, open_stage
-from pipelines.model.checkpoints import save_model
+from pipelines.core.stage import open_stage
+from pipelines.data.shards import ShardManifest, Tokens, batch_windows, open_shard, window, window_count
+from pipelines.model.checkpoints import cast_weights, load_model, save_model
 from pipelines.model.engine import Sampling, TransformersEngine
-from pipelines.model.rewards import RewardScorer, token_values
-from pipelines.rlhf.advantages import generalized_advantages, masked_mean, token_rewards, whiten
-from pipelines.rlhf.episodes import Episodes, divergence, entropy, finished_sequences, predict, roll_out
-from pipelines.rlhf.kl import KlController, kl_per_token
+from pipelines.model.logits import chosen_logprobs, head_weight
+from pipelines.model.moderation import Moderator
+from pipelines.model.rewards import RewardScorer
+from pipelines.rlhf.constraint import LagrangeMultiplier
+from pipelines.rlhf.episodes import divergence, logprobs_of, roll_out
+from pipelines.rlhf.experience import Experience, Judged, Models, judge, microbatches, values_of
+from pipelines.rlhf.kl import KlController
 from pipelines.rlhf.losses import policy_loss, value_loss
+from pipelines.training.checkpointing import Checkpoints
+from pipelines.training.master_weights import MasterAdamW
 from pipelines.training.seeding import seed_everything
 
 SAMPLES_PER_STEP = 4  # episodes of each step that are kept for looking at
 
-
-class Experience(NamedTuple):
-    """What the update needs of a batch of B episodes; tensors are [B, T]."""
-
-    episodes: Episodes
-    logprobs: Tensor
-    values: Tensor
-    advantages: Tensor
-    returns: Tensor
+Log = Callable[[dict[str, float], int], None]  # figures of a step
 
 
-class Judged(NamedTuple):
-    """A batch turned into experience, the step's figures, and for each episode its reward and KL (nats)."""
+class Prompt(NamedTuple):
+    """A prompt as token ids."""
 
-    experience: Experience
-    figures: dict[str, float]
-    rewards: list[float]
-    divergences: list[float]
+    id: str
+    ids: list[int]
 
 
-@dataclass
-class Models:
-    """The four models of PPO; `engine` holds the policy's weights in the dtype it samples fastest in."""
+class Optimizers(NamedTuple):
+    """Of the policy and the value model."""
 
-    policy: PreTrainedModel
-    ref_policy: PreTrainedModel
-    value_model: PreTrainedModel
-    scorer: RewardScorer
-    engine: TransformersEngine
+    policy: MasterAdamW
+    value: MasterAdamW
 
-    def hand_over_weights(self) -> None:
-        """Copy the trained weights into the sampling engine."""
-        self.engine.model.load_state_dict(self.policy.state_dict())
-
-    def score(self, episodes: Episodes) -> list[float]:
-        """The reward of each episode."""
-        return self.scorer.score(finished_sequences(episodes, self.engine.tokenizer.eos_token_id))
+    @classmethod
+    def of(cls, models: Models, params: Ppo) -> "Optimizers":
+        """From here on both models compute in `ppo.dtype` and learn in float32."""
+        return cls(
+            MasterAdamW(models.policy, params.dtype, params.learning_rate, params.max_grad_norm),
+            MasterAdamW(models.value_model, params.dtype, params.value_learning_rate, params.max_grad_norm),
+        )
 
 
-def samplings_of(params: Ppo, seed: int, step: int, count: int) -> list[Sampling]:
-    """How the `count` responses of one step are drawn: from the whole distribution, each by a seed of its own."""
-    seeds = random.Random(f"{seed} {step}")
-    return [Sampling(params.max_new_tokens, params.temperature, 1.0, seeds.getrandbits(48)) for _ in range(count)]
+class Mix(NamedTuple):
+    """Windows of the corpus, whose next-token loss keeps the policy a language model."""
+
+    params: PretrainingMix
+    tokens: Tokens
+    seed: int
+
+    def loss(self, policy: PreTrainedModel, update: int) -> Tensor:
+        """The weighted mean loss per token on the windows of update number `update`."""
+        length = self.params.sequence_tokens
+        numbers = batch_windows(window_count(len(self.tokens), length), update, self.params.sequences, self.seed)
+        ids = torch.from_numpy(np.stack([window(self.tokens, int(number), length) for number in numbers]))
+        ids = ids.to(policy.device)
+        hidden = policy.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+        logprobs = chosen_logprobs(hidden.flatten(0, 1), head_weight(policy), ids[:, 1:].flatten())
+        return -self.params.coefficient * logprobs.mean()
 
 
-def values_of(model: PreTrainedModel, episodes: Episodes, dtype: torch.dtype) -> Tensor:
-    """The value of each state before a response token, [B, T]."""
-    with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-        values = token_values(model, episodes.ids, episodes.attention)
-    return values[:, :-1] * episodes.response
+class Progress(NamedTuple):
+    """Where training is after `step` steps, apart from the weights."""
+
+    step: int
+    kl: KlController
+    harm: LagrangeMultiplier
+    samples: list[Row]
+    stopped: str | None = None
+
+
+def prompts_of_step(prompts: Sequence[Prompt], seed: int, step: int, count: int) -> list[Prompt]:
+    """The prompts of one step: each comes once before one comes again, in an order of its own each time."""
+    return [prompts[number] for number in batch_windows(len(prompts), step - 1, count, seed)]
+
+
+def samplings_of(params: Ppo, seed: int, step: int, prompts: Sequence[Prompt]) -> list[Sampling]:
+    """How the responses of one step are drawn: from the whole distribution, each by a seed of its own."""
+    return [
+        Sampling(
+            params.max_new_tokens,
+            params.temperature,
+            1.0,
+            random.Random(f"{seed} {step} {place} {prompt.id}").getrandbits(48),
+        )
+        for place, prompt in enumerate(prompts)
+    ]
 
 
 def minibatches(count: int, size: int, rng: random.Random) -> Iterator[list[int]]:
@@ -99,196 +127,172 @@ def minibatches(count: int, size: int, rng: random.Random) -> Iterator[list[int]
         yield order[start : start + size]
 
 
-def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
-    """1 − Var(returns − values) / Var(returns) over the mask [B, T]: 1 is perfect, 0 is as good as a constant."""
+def backward(models: Models, experience: Experience, rows: list[int], params: Ppo) -> dict[str, float]:
+    """Add the gradients of both losses over the minibatch `rows`; returns the figures of its means.
 
-    def variance(numbers: Tensor) -> Tensor:
-        return masked_mean((numbers - masked_mean(numbers, mask)) ** 2, mask)
-
-    return float(1 - variance(returns - values) / variance(returns).clamp(min=1e-8))
-
-
-@torch.no_grad()
-def judge(models: Models, episodes: Episodes, params: Ppo, coefficient: float) -> Judged:
-    """Score a batch of episodes and turn the scores into advantages; `coefficient` is that of the KL penalty."""
-    dtype, size = getattr(torch, params.dtype), params.minibatch_episodes
-    old, ref, value = (torch.zeros_like(episodes.response) for _ in range(3))
-    entropies = []
-    for start in range(0, len(episodes.ids), size):
-        stop = min(start + size, len(episodes.ids))
-        part = episodes.rows(range(start, stop))
-        here = slice(start, stop), slice(part.response.shape[1])
-        now = predict(models.policy, part, params.temperature, dtype)
-        old[here] = now.logprobs
-        ref[here] = predict(models.ref_policy, part, params.temperature, dtype).logprobs
-        value[here] = values_of(models.value_model, part, dtype)
-        entropies.append(float(entropy(now.logits)))
-    mask = episodes.response
-    rewards = models.score(episodes)
-    missing_end = torch.tensor([0.0 if ended else 1.0 for ended in episodes.ended])
-    scores = (torch.tensor(rewards) - params.missing_eos_penalty * missing_end).to(mask.device)
-    kl = kl_per_token(old, ref, mask)
-    by_token = token_rewards(scores, kl, mask, coefficient)
-    if params.whiten_rewards:
-        by_token = whiten(by_token, mask, keep_mean=True)
-    estimated = generalized_advantages(by_token, value, mask, params.gamma, params.gae_lambda)
-    divergences = kl.sum(dim=1).tolist()
-    figures = {
-        "reward": statistics.mean(rewards),
-        "kl": statistics.mean(divergences),
-        "kl_coefficient": coefficient,
-        "entropy": statistics.mean(entropies),
-        "response_tokens": statistics.mean(episodes.lengths),
-        "ended_share": statistics.mean(episodes.ended),
-        "explained_variance": explained_variance(value, estimated.returns, mask),
-    }
-    experience = Experience(episodes, old, value, whiten(estimated.advantages, mask), estimated.returns)
-    return Judged(experience, figures, rewards, divergences)
+    Raises:
+        FloatingPointError: a loss is not finite.
+    """
+    noted = dict.fromkeys(("policy_loss", "value_loss", "clip_fraction", "value_clip_fraction"), 0.0)
+    episodes, on_policy = experience.episodes, experience.on_policy
+    total = sum(episodes.lengths[row] for row in rows)
+    known = on_policy is not None and on_policy.rows == rows
+    for part_rows in [rows] if known else microbatches(episodes, rows, params.microbatch_episodes):
+        part = episodes.rows(part_rows)
+        old, old_values, advantages, returns = (
+            tensor[part_rows, : part.response.shape[1]]
+            for tensor in (experience.logprobs, experience.values, experience.advantages, experience.returns)
+        )
+        if known and on_policy:
+            logprobs, values = on_policy.logprobs, on_policy.values
+        else:
+            logprobs = logprobs_of(models.policy, part, params.temperature)
+            values = values_of(models.value_model, part)
+        policy = policy_loss(logprobs, old, advantages, part.response, params.clip_range)
+        value = value_loss(values, old_values, returns, part.response, params.value_clip_range)
+        share = sum(part.lengths) / total  # the losses are means over tokens
+        loss = share * (policy.loss + params.value_coefficient * value.loss)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"policy loss {float(policy.loss)}, value loss {float(value.loss)}")
+        loss.backward()
+        for name, figure in zip(
+            noted, (policy.loss, value.loss, policy.clip_fraction, value.clip_fraction), strict=True
+        ):
+            noted[name] += share * float(figure.detach())
+    return noted
 
 
 def update(
     models: Models,
-    optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
+    optimizers: Optimizers,
     experience: Experience,
     params: Ppo,
-    rng: random.Random,
+    plan: list[list[int]],
+    mix: Mix | None,
+    updates_before: int,
 ) -> dict[str, float]:
-    """`params.epochs` passes of clipped updates over one batch; returns the means of its figures.
+    """One clipped update for each minibatch of `plan`; returns the means of its figures.
 
     Raises:
-        BadInput: a loss is not finite.
+        FloatingPointError: a loss or a gradient is not finite; no weight has taken it up.
     """
-    dtype = getattr(torch, params.dtype)
     noted: dict[str, list[float]] = {}
-    for _ in range(params.epochs):
-        for rows in minibatches(len(experience.episodes.ids), params.minibatch_episodes, rng):
-            part = experience.episodes.rows(rows)
-            old, values, advantages, returns = (
-                tensor[rows, : part.response.shape[1]]
-                for tensor in (experience.logprobs, experience.values, experience.advantages, experience.returns)
-            )
-            now = predict(models.policy, part, params.temperature, dtype).logprobs
-            policy = policy_loss(now, old, advantages, part.response, params.clip_range)
-            predicted = values_of(models.value_model, part, dtype)
-            value = value_loss(predicted, values, returns, part.response, params.value_clip_range)
-            if not torch.isfinite(policy.loss + value.loss):
-                raise BadInput("PPO's loss is not finite; lower ppo.learning_rate or raise ppo.kl_coefficient")
-            norms = []
-            for loss, model, optimizer in (
-                (policy.loss, models.policy, optimizers[0]),
-                (params.value_coefficient * value.loss, models.value_model, optimizers[1]),
-            ):
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), params.max_grad_norm)))
-                optimizer.step()
-            for name, figure in (
-                ("policy_loss", policy.loss.detach()),
-                ("value_loss", value.loss.detach()),
-                ("clip_fraction", policy.clip_fraction),
-                ("policy_grad_norm", norms[0]),
-                ("value_grad_norm", norms[1]),
-            ):
-                noted.setdefault(name, []).append(float(figure))
-    models.hand_over_weights()
+    for number, rows in enumerate(plan):
+        figures = backward(models, experience, rows, params)
+        experience = experience._replace(on_policy=None)  # its graph is spent
+        if mix:
+            loss = mix.loss(models.policy, updates_before + number)
+            loss.backward()
+            figures["pretraining_loss"] = float(loss.detach()) / mix.params.coefficient
+        for name, optimizer in optimizers._asdict().items():
+            optimizer.collect()
+            figures[f"{name}_grad_norm"] = optimizer.step()
+        for name, figure in figures.items():
+            noted.setdefault(name, []).append(figure)
     return {name: statistics.mean(figures) for name, figures in noted.items()}
 
 
-def load_models(params: Ppo) -> Models:
-    """The policy and value model to train, the frozen reference and reward model, and the sampling engine.
-
-    Raises:
-        BadInput: reward model and policy do not share a tokenizer.
-    """
-    engine = TransformersEngine(artifacts.SFT, params.dtype, params.episodes_per_step)
-    scorer = RewardScorer.load(artifacts.REWARD_MODEL, params.dtype)
-    if scorer.tokenizer.get_vocab() != engine.tokenizer.get_vocab():
-        raise BadInput(
-            f"the reward model ({len(scorer.tokenizer)} tokens) and the policy ({len(engine.tokenizer)} tokens) do not "
-            "share a tokenizer; train the reward model from this run's SFT model"
-        )
-
-    def load(kind: Any, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-        # Without dropout throughout: the ratio of two policies would be noise otherwise.
-        return kind.from_pretrained(folder, dtype=dtype).to(engine.device).eval()
-
-    return Models(
-        policy=load(AutoModelForCausalLM, artifacts.SFT, torch.float32),
-        ref_policy=load(AutoModelForCausalLM, artifacts.SFT, getattr(torch, params.dtype)),
-        value_model=load(AutoModelForSequenceClassification, artifacts.REWARD_MODEL, torch.float32),
-        scorer=scorer,
-        engine=engine,
-    )
+def early_stop(figures: dict[str, float], params: Ppo) -> str | None:
+    """Why training must not go on, or None."""
+    if figures["kl"] > params.kl_stop:
+        return f"KL {figures['kl']:.1f} nats a response passed ppo.kl_stop {params.kl_stop}"
+    if figures["entropy"] < params.entropy_stop:
+        return f"entropy {figures['entropy']:.3f} nats a token fell under ppo.entropy_stop {params.entropy_stop}"
+    return None
 
 
-def read_prompts(path: Path, engine: TransformersEngine) -> list[list[int]]:
-    """The prompts of `path` rendered to token ids."""
-    return [engine.render(Conversation.from_row(row).chat) for row in read_rows(path)]
-
-
-def endless(count: int, rng: random.Random) -> Iterator[int]:
-    """The indices 0…count−1 in a new order each time they have run out."""
-    while True:
-        order = list(range(count))
-        rng.shuffle(order)
-        yield from order
-
-
-def samples_of(step: int, prompts: Sequence[Sequence[int]], judged: Judged, engine: TransformersEngine) -> list[Row]:
+def samples_of(step: int, prompts: Sequence[Prompt], judged: Judged, models: Models) -> list[Row]:
     """The first episodes of a step as text, with reward and KL."""
-    sequences = finished_sequences(judged.experience.episodes, engine.tokenizer.eos_token_id)
+    texts = models.texts(judged.experience.episodes)
     return [
         {
             "step": step,
-            "prompt": engine.tokenizer.decode(prompts[row]),
-            "response": engine.tokenizer.decode(sequences[row][len(prompts[row]) :], skip_special_tokens=True),
+            "prompt": models.engine.tokenizer.decode(prompts[row].ids),
+            "response": texts[row],
             "reward": round(judged.rewards[row], 4),
             "kl": round(judged.divergences[row], 4),
         }
-        for row in range(min(SAMPLES_PER_STEP, len(sequences)))
+        for row in range(min(SAMPLES_PER_STEP, len(texts)))
     ]
 
 
-class Trained(NamedTuple):
-    """How many steps updated the policy, why they stopped early (if they did), and some answers of each step."""
+def save(checkpoints: Checkpoints, progress: Progress, optimizers: Optimizers) -> None:
+    """Write a checkpoint."""
+    state = {
+        "kl_coefficient": progress.kl.coefficient,
+        "harm_multiplier": progress.harm.value,
+        "samples": progress.samples,
+        "policy": optimizers.policy.state_dict(),
+        "value": optimizers.value.state_dict(),
+    }
+    checkpoints.save(progress.step, state)
 
-    steps: int
-    stopped: str | None
-    samples: list[Row]
 
-
-def train(stage: Stage, models: Models, prompts: list[list[int]]) -> Trained:
-    """Run the PPO steps."""
-    params = stage.params.ppo
-    rng = random.Random(stage.params.seed)
-    controller = KlController(params.kl_coefficient, params.kl_target)
-    optimizers = (
-        torch.optim.AdamW(models.policy.parameters(), lr=params.learning_rate, weight_decay=0.0, fused=True),
-        torch.optim.AdamW(models.value_model.parameters(), lr=params.value_learning_rate, weight_decay=0.0, fused=True),
+def resume(checkpoints: Checkpoints, start: Progress, optimizers: Optimizers) -> Progress:
+    """Where the last checkpoint was, with its weights taken up; `start` when there is none."""
+    state = checkpoints.latest()
+    if state is None:
+        return start
+    optimizers.policy.load_state_dict(state["policy"])
+    optimizers.value.load_state_dict(state["value"])
+    return Progress(
+        state["step"],
+        replace(start.kl, coefficient=state["kl_coefficient"]),
+        replace(start.harm, value=state["harm_multiplier"]),
+        state["samples"],
     )
-    order = endless(len(prompts), rng)
-    samples: list[Row] = []
-    for step in range(1, params.steps + 1):
-        chosen = [prompts[next(order)] for _ in range(params.episodes_per_step)]
-        samplings = samplings_of(params, stage.params.seed, step, len(chosen))
-        judged = judge(models, roll_out(models.engine, chosen, samplings), params, controller.coefficient)
-        samples += samples_of(step, chosen, judged, models.engine)
+
+
+def train(
+    models: Models,
+    optimizers: Optimizers,
+    prompts: Sequence[Prompt],
+    params: Ppo,
+    seed: int,
+    log: Log,
+    mix: Mix | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> Progress:
+    """Run the PPO steps, from the last checkpoint on where there is one.
+
+    Raises:
+        BadInput: a loss or a gradient is not finite.
+    """
+    bound = params.harm_constraint
+    harm = LagrangeMultiplier(bound.max_score, bound.learning_rate) if bound else LagrangeMultiplier(1.0, 0.0)
+    progress = Progress(0, KlController(params.kl_coefficient, params.kl_target), harm, [])
+    if checkpoints:
+        progress = resume(checkpoints, progress, optimizers)
+    for step in range(progress.step + 1, params.steps + 1):
+        chosen = prompts_of_step(prompts, seed, step, params.episodes_per_step)
+        rng = random.Random(f"{seed} {step}")
+        count, size = len(chosen), params.minibatch_episodes
+        plan = [rows for _ in range(params.epochs) for rows in minibatches(count, size, rng)]
+        episodes = roll_out(models.engine, [prompt.ids for prompt in chosen], samplings_of(params, seed, step, chosen))
+        judged = judge(models, episodes, params, progress.kl.coefficient, progress.harm.value, plan[0])
         figures = judged.figures
-        if figures["kl"] > params.kl_stop:
-            stage.tracker.log_metrics(figures, step=step)
-            reason = f"KL {figures['kl']:.1f} nats a response passed ppo.kl_stop {params.kl_stop} at step {step}"
-            print(f"ppo stops early: {reason}", flush=True)
-            return Trained(step - 1, reason, samples)
-        figures |= update(models, optimizers, judged.experience, params, rng)
-        controller = controller.updated(figures["kl"], len(chosen))
-        stage.tracker.log_metrics(figures, step=step)
-        print(
-            f"step {step}/{params.steps}: reward {figures['reward']:.3f}, KL {figures['kl']:.2f} nats, "
-            f"entropy {figures['entropy']:.2f}, clipped {figures['clip_fraction']:.3f}, "
-            f"explained variance {figures['explained_variance']:.2f}",
-            flush=True,
+        samples = progress.samples + samples_of(step, chosen, judged, models)
+        if reason := early_stop(figures, params):
+            log(figures, step)
+            print(f"ppo stops early: {reason} at step {step}", flush=True)
+            return progress._replace(samples=samples, stopped=f"{reason} at step {step}")
+        try:
+            figures |= update(models, optimizers, judged.experience, params, plan, mix, (step - 1) * len(plan))
+        except FloatingPointError as error:
+            raise BadInput(
+                f"ppo: {error} at step {step} (prompts {', '.join(prompt.id for prompt in chosen)}); "
+                "lower ppo.learning_rate or ppo.value_learning_rate, or use dtype float32"
+            ) from error
+        progress = Progress(
+            step,
+            progress.kl.updated(figures["kl"], count),
+            progress.harm.updated(figures["harm"]) if models.harm else progress.harm,
+            samples,
         )
-    return Trained(params.steps, None, samples)
+        log(figures, step)
+        if checkpoints and checkpoints.due():
+            save(checkpoints, progress, optimizers)
+    return progress
 
 
 def gain(before: list[float], after: list[float]) -> dict[str, float]:
@@ -306,10 +310,75 @@ def gain(before: list[float], after: list[float]) -> dict[str, float]:
     }
 
 
+def with_adapters(model: PreTrainedModel, lora: Lora) -> Any:
+    """`model` with low-rank adapters in its linear layers, which alone are trained from here on."""
+    config = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    return get_peft_model(model, config)
+
+
+def load_models(params: Ppo) -> Models:
+    """The policy and value model to train in float32, the frozen reference and reward model, and the sampling engine.
+
+    Raises:
+        BadInput: reward model and policy do not share a tokenizer.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer = AutoTokenizer.from_pretrained(artifacts.SFT)
+    scorer = RewardScorer.load(artifacts.REWARD_MODEL, params.dtype)
+    if scorer.tokenizer.get_vocab() != tokenizer.get_vocab():
+        raise BadInput(
+            f"the reward model ({len(scorer.tokenizer)} tokens) and the policy ({len(tokenizer)} tokens) do not "
+            "share a tokenizer; train the reward model from this run's SFT model"
+        )
+
+    def load(kind: Any, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+        # Without dropout throughout: the ratio of two policies would be noise otherwise.
+        return kind.from_pretrained(folder, dtype=dtype).to(device).eval()
+
+    policy = load(AutoModelForCausalLM, artifacts.SFT, torch.float32)
+    return Models(
+        policy=policy,
+        ref_policy=None if params.lora else load(AutoModelForCausalLM, artifacts.SFT, getattr(torch, params.dtype)),
+        value_model=load(AutoModelForSequenceClassification, artifacts.REWARD_MODEL, torch.float32),
+        scorer=scorer,
+        harm=largest_harm(Moderator.load(artifacts.TRAIN_MODERATION)) if params.harm_constraint else None,
+        engine=TransformersEngine(policy, tokenizer, params.episodes_per_step),
+        adapters=with_adapters(policy, params.lora) if params.lora else None,
+    )
+
+
+def largest_harm(moderator: Moderator) -> Callable[[list[str]], list[float]]:
+    """The largest of a text's moderation scores."""
+    return lambda texts: [max(scores.values()) for scores in moderator.score(texts)]
+
+
+def load_mix(params: PretrainingMix, seed: int) -> Mix:
+    """The corpus' token shards.
+
+    Raises:
+        BadInput: they hold not even one window.
+    """
+    manifest = ShardManifest.read(artifacts.TOKENS_MANIFEST)
+    tokens = open_shard(artifacts.TOKENIZE_CORPUS, manifest.train, manifest.dtype)
+    if not window_count(len(tokens), params.sequence_tokens):
+        raise BadInput(
+            f"the corpus has {len(tokens)} tokens, ppo.pretraining_mix.sequence_tokens is {params.sequence_tokens}"
+        )
+    return Mix(params, tokens, seed)
+
+
+def read_prompts(path: Path, engine: TransformersEngine) -> list[Prompt]:
+    """The prompts of `path`."""
+    conversations = map(Conversation.from_row, read_rows(path))
+    return [Prompt(conversation.id, engine.render(conversation.chat)) for conversation in conversations]
+
+
 def main() -> None:
     with open_stage("ppo") as stage:
-        params = stage.params.ppo
-        seed_everything(stage.params.seed)
+        params, seed = stage.params.ppo, stage.params.seed
+        seed_everything(seed)
         models = load_models(params)
         prompts = read_prompts(artifacts.PROMPTS_ALIGNMENT, models.engine)
         held_out = read_prompts(artifacts.PROMPTS_HELD_OUT, models.engine)
@@ -318,26 +387,49 @@ def main() -> None:
                 f"{len(prompts)} alignment and {len(held_out)} held-out prompts; at least 1 and 2 are needed, "
                 "see prepare_sft in params.yaml"
             )
-        samplings = samplings_of(params, stage.params.seed, 0, len(held_out))  # the same before and after
-        before = models.score(roll_out(models.engine, held_out, samplings))
-        steps, stopped, samples = train(stage, models, prompts)
-        answers = roll_out(models.engine, held_out, samplings)
-        kl = divergence(
-            models.engine.model,
-            models.ref_policy,
-            answers,
-            params.temperature,
-            getattr(torch, params.dtype),
-            params.minibatch_episodes,
-        )
-        save_model(models.engine.model, models.engine.tokenizer, stage.out)
-        write_rows(stage.out / "samples.jsonl", samples)
+        inputs = [artifacts.SFT, artifacts.REWARD_MODEL, artifacts.PROMPTS_ALIGNMENT]
+        mix = None
+        if params.pretraining_mix:
+            inputs.append(artifacts.TOKENIZE_CORPUS)
+            mix = load_mix(params.pretraining_mix, seed)
+        checkpoints = Checkpoints.of(stage, inputs)
+        optimizers = Optimizers.of(models, params)
+        samplings = samplings_of(params, seed, 0, held_out)  # the same before and after
+        questions = [prompt.ids for prompt in held_out]
+        before = models.scorer.score(models.sequences(roll_out(models.engine, questions, samplings)))
+
+        def log(figures: dict[str, float], step: int) -> None:
+            stage.tracker.log_metrics(figures, step=step)
+            shown = ", ".join(
+                f"{name} {figures[name]:.3g}"
+                for name in ("reward", "kl", "entropy", "clip_fraction")
+                if name in figures
+            )
+            print(f"ppo: step {step}/{params.steps}: {shown}", flush=True)
+
+        trained = train(models, optimizers, prompts, params, seed, log, mix, checkpoints)
+        answers = roll_out(models.engine, questions, samplings)
+        after = models.scorer.score(models.sequences(answers))
+        ref_policy = models.ref_policy or load_model(artifacts.SFT, params.dtype).to(models.engine.device).eval()
+        kl = divergence(models.policy, ref_policy, answers, params.temperature, params.microbatch_episodes)
+        policy = models.policy
+        if models.adapters:
+            cast_weights(policy, "float32")
+            policy = models.adapters.merge_and_unload()
+            cast_weights(policy, params.dtype)
+        save_model(policy, models.engine.tokenizer, stage.out)
+        write_rows(stage.out / "samples.jsonl", trained.samples)
         stage.tracker.log_artifact(stage.out / "samples.jsonl")
-        stage.tracker.set_tags({"stopped_early": stopped or "no"})
+        stage.tracker.set_tags({"stopped_early": trained.stopped or "no"})
         stage.write_metrics(
-            gain(before, models.score(answers))
-            | {"kl_final": statistics.mean(kl), "steps": float(steps), "stopped_early": float(bool(stopped))}
+            gain(before, after)
+            | {
+                "kl_final": statistics.mean(kl),
+                "steps": float(trained.step),
+                "stopped_early": float(bool(trained.stopped)),
+            }
         )
+        checkpoints.clear()
 
 
 if __name__ == "__main__":

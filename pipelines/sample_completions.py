@@ -77,7 +77,7 @@ def main() -> None:
     with open_stage("sample_completions") as stage:
         params = stage.params.sample_completions
         prompts = [Conversation.from_row(row) for row in read_rows(artifacts.PROMPTS_LABELING)]
-        engine = TransformersEngine(artifacts.SFT, params.dtype, params.batch_size)
+        engine = TransformersEngine.load(artifacts.SFT, params.dtype, params.batch_size)
         sampled = sample(engine, prompts, params, stage.params.seed)
         tasks = [label_task(prompt, draws) for prompt, draws in zip(prompts, sampled, strict=True)]
         rows = [task.to_row() for task in sorted(tasks, key=lambda task: task.id)]

@@ -24,7 +24,7 @@ def load_assistant(release: Release) -> Assistant:
     policy = read_policy(POLICY_FILE, release.chat.moderation_threshold)
     moderation = Moderation(Moderator.load(SOURCE / MODERATION_FOLDER), policy)
     folder = Path(bentoml.models.get(release.model).path)
-    engine = TransformersEngine(folder, release.chat.dtype, batch_size=1)
+    engine = TransformersEngine.load(folder, release.chat.dtype, batch_size=1)
     engine.generate([engine.render(WARM_UP)], [Sampling(max_new_tokens=1, temperature=0.0, top_p=1.0, seed=0)])
     return Assistant(engine, moderation, release.chat)
 

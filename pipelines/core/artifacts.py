@@ -95,3 +95,8 @@ def metrics_of(stage: str) -> Path:
 def aligned_model(method: str) -> Path:
     """The policy folder that the alignment stage `method` writes."""
     return ROOT / method
+
+
+def checkpoints_of(stage: str) -> Path:
+    """Where a trainer keeps what it goes on from when it was killed."""
+    return RUN / "checkpoints" / stage

@@ -277,10 +277,33 @@ class Align(Section):
     method: Literal["ppo", "dpo"]
 
 
+class Lora(Section):
+    """Adapters of low rank on every linear layer but the head. Source: Hu et al. 2021 (arXiv 2106.09685)."""
+
+    rank: Positive
+    alpha: Positive
+
+
+class PretrainingMix(Section):
+    """Next-token loss on the corpus beside PPO's, which Ouyang et al. 2022 call PPO-ptx."""
+
+    coefficient: PositiveFloat  # of the corpus' mean loss per token
+    sequences: Positive  # with each minibatch
+    sequence_tokens: Positive
+
+
+class HarmConstraint(Section):
+    """Keeps the moderation model's mean score of the responses under a bound by a Lagrange multiplier."""
+
+    max_score: Share  # the largest of a response's categories, averaged over the responses
+    learning_rate: PositiveFloat  # of the multiplier, reward per unit of score and step
+
+
 class Ppo(Section):
     steps: Positive
     episodes_per_step: Positive
-    minibatch_episodes: Positive
+    minibatch_episodes: Positive  # of one update
+    microbatch_episodes: Positive  # of one pass through a model; fewer take less memory
     epochs: Positive
     max_new_tokens: Positive
     temperature: PositiveFloat
@@ -289,6 +312,7 @@ class Ppo(Section):
     kl_coefficient: Annotated[float, Field(ge=0)]
     kl_target: PositiveFloat | None  # nats per response; None keeps the coefficient fixed
     kl_stop: PositiveFloat  # nats per response, beyond which training stops
+    entropy_stop: Annotated[float, Field(ge=0)]  # nats per token, under which training stops
     gamma: Share
     gae_lambda: Share
     clip_range: PositiveFloat
@@ -297,6 +321,9 @@ class Ppo(Section):
     max_grad_norm: PositiveFloat
     missing_eos_penalty: Annotated[float, Field(ge=0)]
     whiten_rewards: bool
+    lora: Lora | None  # the policy as adapters on the SFT policy, which then needs no second copy as reference
+    pretraining_mix: PretrainingMix | None
+    harm_constraint: HarmConstraint | None
     dtype: Literal["float32", "bfloat16"]
 
 
@@ -395,6 +422,7 @@ class Resources(Section):
     require_gpu: bool
     threads: Positive | None  # of each stage; None takes all cores. The same count gives the same bytes
     workers: Workers  # of the data stages
+    checkpoint_interval_s: Annotated[float, Field(ge=0)]  # between two checkpoints of a trainer
 
 
 class Params(Section):

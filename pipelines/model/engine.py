@@ -7,14 +7,14 @@ depend on its own prompt, sampling and seed, not on what else is in the batch (u
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from pipelines.core.errors import BadInput
+from pipelines.model.checkpoints import load_model
 from pipelines.model.rendering import render_prompt
 
 LEAVE_SHARE = 0.25  # of the rows; copying the cache for fewer costs more than it saves
@@ -129,21 +129,24 @@ def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Ten
 
 
 class TransformersEngine:
-    """Generation by plain transformers, on a GPU where there is one."""
+    """Generation by plain transformers."""
 
-    def __init__(self, folder: Path, dtype: str, batch_size: int) -> None:
-        """Load the Hugging Face folder `folder`; `batch_size` rows are drawn at once.
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> None:
+        """Draw from `model` where it lies, `batch_size` rows at once; who trains it samples from what was trained."""
+        self.model = model
+        self.tokenizer = tokenizer
+        self.device = model.device
+        self._batch_size = batch_size
+
+    @classmethod
+    def load(cls, folder: Path, dtype: str, batch_size: int) -> Self:
+        """Load the Hugging Face folder `folder`, on a GPU where there is one.
 
         Raises:
             BadInput: the folder holds no model.
         """
-        if not (folder / "config.json").exists():
-            raise BadInput(f"{folder} holds no model (config.json is missing)")
-        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
-        self.model: PreTrainedModel = model.to(self.device).eval()
-        self._batch_size = batch_size
+        model = load_model(folder, dtype).to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        return cls(model, AutoTokenizer.from_pretrained(folder), batch_size)
 
     def render(self, chat: Sequence[dict[str, str]]) -> list[int]:
         return render_prompt(self.tokenizer, chat)

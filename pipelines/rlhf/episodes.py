@@ -11,8 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pipelines.model.engine import Generation, Sampling, TransformersEngine
-from pipelines.model.logits import logits_at
+from pipelines.model.logits import chosen_logprobs, head_weight, hidden_at
 from pipelines.model.rewards import pad_right
+
+ENTROPY_POSITIONS = 256  # each costs a pass over the vocabulary; the mean of so many is good to a few per cent
 
 
 class Episodes(NamedTuple):
@@ -42,13 +44,6 @@ class Episodes(NamedTuple):
             [self.ended[row] for row in chosen],
             [self.lengths[row] for row in chosen],
         )
-
-
-class Prediction(NamedTuple):
-    """What a model thinks of the response tokens; `logits` are those of the N positions that predict them."""
-
-    logprobs: Tensor  # [B, T] nats, zero off the response
-    logits: Tensor  # [N, V] float32, over the sampling temperature
 
 
 def response_tokens(generation: Generation, end_id: int) -> list[int]:
@@ -86,32 +81,39 @@ def finished_sequences(episodes: Episodes, end_id: int) -> list[list[int]]:
     return sequences
 
 
-def predict(model: PreTrainedModel, episodes: Episodes, temperature: float, dtype: torch.dtype) -> Prediction:
-    """Log-probabilities of the response tokens under `model` at the sampling temperature, computed in `dtype`."""
+def response_states(model: PreTrainedModel, episodes: Episodes) -> Tensor:
+    """The hidden states [N, H] that predict the N response tokens, episode by episode."""
+    where = torch.nn.functional.pad(episodes.response.bool(), (0, 1))  # nothing is predicted from the last token
+    return hidden_at(model, episodes.ids, episodes.attention, where)
+
+
+def logprobs_from(states: Tensor, model: PreTrainedModel, episodes: Episodes, temperature: float) -> Tensor:
+    """Log-probabilities [B, T] (nats) of the response tokens at the sampling temperature, zero off the response.
+
+    Args:
+        states: [N, H], from `response_states` of the same model and episodes.
+    """
     chosen = episodes.response.bool()
-    with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-        where = torch.nn.functional.pad(chosen, (0, 1))  # nothing is predicted from the last token
-        logits = logits_at(model, episodes.ids, episodes.attention, where)
-    logits = logits.float() / temperature
-    targets = episodes.ids[:, 1:][chosen]
-    found = logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(dim=-1)
-    return Prediction(torch.zeros_like(episodes.response).masked_scatter(chosen, found), logits)
+    found = chosen_logprobs(states, head_weight(model), episodes.ids[:, 1:][chosen], temperature)
+    return torch.zeros_like(episodes.response).masked_scatter(chosen, found)
 
 
-def entropy(logits: Tensor) -> Tensor:
-    """Mean entropy (nats) of the distributions `logits` [N, V]; a scalar."""
-    logprobs = logits.log_softmax(dim=-1)
-    return -(logprobs.exp() * logprobs).sum(dim=-1).mean()
+def logprobs_of(model: PreTrainedModel, episodes: Episodes, temperature: float) -> Tensor:
+    """`logprobs_from` the model's own pass over the episodes."""
+    return logprobs_from(response_states(model, episodes), model, episodes, temperature)
+
+
+@torch.no_grad()
+def sampled_entropy(states: Tensor, model: PreTrainedModel, temperature: float) -> float:
+    """Mean entropy (nats a token) of the next-token distributions at up to ENTROPY_POSITIONS evenly spaced states."""
+    some = states[:: -(-len(states) // ENTROPY_POSITIONS)]
+    logprobs = ((some @ head_weight(model).T).float() / temperature).log_softmax(dim=-1)
+    return float(-(logprobs.exp() * logprobs).sum(dim=-1).mean())
 
 
 @torch.no_grad()
 def divergence(
-    policy: PreTrainedModel,
-    ref_policy: PreTrainedModel,
-    episodes: Episodes,
-    temperature: float,
-    dtype: torch.dtype,
-    batch_size: int,
+    policy: PreTrainedModel, ref_policy: PreTrainedModel, episodes: Episodes, temperature: float, batch_size: int
 ) -> list[float]:
     """KL of `policy` from `ref_policy` along each episode (nats per response), `batch_size` at a time.
 
@@ -122,7 +124,8 @@ def divergence(
     for start in range(0, len(episodes.ids), batch_size):
         part = episodes.rows(range(start, min(start + batch_size, len(episodes.ids))))
         now, ref = (
-            predict(model, part, temperature, dtype).logits.log_softmax(dim=-1) for model in (policy, ref_policy)
+            ((response_states(model, part) @ head_weight(model).T).float() / temperature).log_softmax(dim=-1)
+            for model in (policy, ref_policy)
         )
         by_token = (now.exp() * (now - ref)).sum(dim=-1)
         found += torch.zeros_like(part.response).masked_scatter(part.response.bool(), by_token).sum(dim=1).tolist()

@@ -14,7 +14,8 @@ from pipelines.core.errors import ExitCode
 from pipelines.core.jsonl import Row, read_json, read_rows, write_rows
 from pipelines.core.records import Conversation, Message
 from pipelines.model.tokenizer import train_bpe
-from pipelines.ppo import endless, explained_variance, gain, minibatches, samplings_of
+from pipelines.ppo import Prompt, gain, minibatches, prompts_of_step, samplings_of
+from pipelines.rlhf.experience import explained_variance, microbatches, rewards_by_length
 from tests.models import make_policy, make_reward_model
 from tests.pipelines.in_process import enter_workspace, exit_code
 
@@ -106,15 +107,17 @@ def test_every_response_has_a_seed_of_its_own(tmp_path: Path, monkeypatch: pytes
     from pipelines.core.config import load_params
 
     params = load_params(Path("params.yaml")).ppo
-    seeds = {one.seed for step in range(3) for one in samplings_of(params, 7, step, 20)}
+    asked = [Prompt(f"p{number % 10}", [1]) for number in range(20)]  # each twice
+    seeds = {one.seed for step in range(3) for one in samplings_of(params, 7, step, asked)}
     assert len(seeds) == 60
-    assert samplings_of(params, 7, 2, 20) == samplings_of(params, 7, 2, 20)
+    assert samplings_of(params, 7, 2, asked) == samplings_of(params, 7, 2, asked)
 
 
 def test_every_prompt_comes_before_one_comes_again() -> None:
-    order = endless(5, random.Random(0))
-    rounds = [[next(order) for _ in range(5)] for _ in range(3)]
-    assert all(sorted(one) == [0, 1, 2, 3, 4] for one in rounds)
+    asked = [Prompt(f"p{number}", [number]) for number in range(5)]
+    drawn = [prompt.id for step in (1, 2, 3, 4, 5) for prompt in prompts_of_step(asked, 0, step, 3)]
+    assert all(sorted(drawn[start : start + 5]) == [prompt.id for prompt in asked] for start in (0, 5, 10))
+    assert drawn[:5] != drawn[5:10]
 
 
 def test_explained_variance_worked_by_hand() -> None:

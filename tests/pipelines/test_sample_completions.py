@@ -60,7 +60,7 @@ def test_the_batch_id_changes_with_the_label_config(workspace: Path) -> None:
 def test_a_repeated_answer_is_drawn_again(workspace: Path) -> None:
     values = config.resolve(ROOT, "tiny", ["sample_completions.temperatures=[0.001]"])
     params = config.parse(values, "test").sample_completions
-    engine = TransformersEngine(workspace / artifacts.SFT, "float32", 8)
+    engine = TransformersEngine.load(workspace / artifacts.SFT, "float32", 8)
     sampled = sample(engine, PROMPTS[:1], params, seed=1)
     assert len({draw.generation.text for draw in sampled[0]}) > 1
     assert {draw.temperature for draw in sampled[0]} > {0.001}

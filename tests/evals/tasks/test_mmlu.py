@@ -38,7 +38,7 @@ def test_letters_are_told_apart_by_one_token(tiny_model: Path) -> None:
 
 
 def test_mmlu_scores_every_question_in_the_order_asked(tiny_model: Path) -> None:
-    engine = TransformersEngine(tiny_model, "float32", 8)
+    engine = TransformersEngine.load(tiny_model, "float32", 8)
     results = Mmlu(DATASETS / "knowledge.jsonl", questions=22, shots=1, batch_size=8).run(engine)
     rows = {row["id"]: row for row in read_rows(DATASETS / "knowledge.jsonl")}
     assert len({result.id for result in results}) == 22
@@ -48,7 +48,7 @@ def test_mmlu_scores_every_question_in_the_order_asked(tiny_model: Path) -> None
 
 
 def test_mmlu_without_enough_examples_says_so(tiny_model: Path) -> None:
-    engine = TransformersEngine(tiny_model, "float32", 8)
+    engine = TransformersEngine.load(tiny_model, "float32", 8)
     with pytest.raises(BadInput, match="has 5 dev questions, mmlu_shots asks for 6"):
         Mmlu(DATASETS / "knowledge.jsonl", questions=11, shots=6, batch_size=8).run(engine)
 

@@ -14,7 +14,7 @@ GREEDY = Sampling(12, 0.0, 1.0, 0)
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> TransformersEngine:
-    return TransformersEngine(make_policy(tmp_path_factory.mktemp("policy")), "float32", batch_size=4)
+    return TransformersEngine.load(make_policy(tmp_path_factory.mktemp("policy")), "float32", batch_size=4)
 
 
 def prompts_of(engine: TransformersEngine) -> list[list[int]]:
@@ -108,4 +108,4 @@ def test_text_cannot_forge_a_turn(engine: TransformersEngine) -> None:
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=str(tmp_path)):
-        TransformersEngine(tmp_path, "float32", 1)
+        TransformersEngine.load(tmp_path, "float32", 1)

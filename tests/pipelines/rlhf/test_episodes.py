@@ -10,20 +10,19 @@ from pipelines.model.engine import Generation, Sampling, TransformersEngine
 from pipelines.rlhf.episodes import (
     collate,
     divergence,
-    entropy,
     finished_sequences,
-    predict,
+    logprobs_of,
+    response_states,
     response_tokens,
     roll_out,
+    sampled_entropy,
 )
 from tests.models import make_policy
-
-FLOAT = torch.float32
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> TransformersEngine:
-    return TransformersEngine(make_policy(tmp_path_factory.mktemp("policy")), "float32", batch_size=4)
+    return TransformersEngine.load(make_policy(tmp_path_factory.mktemp("policy")), "float32", batch_size=4)
 
 
 def test_collated_episodes_mark_the_positions_that_predict_the_response() -> None:
@@ -55,13 +54,13 @@ def test_predicted_logprobs_are_those_that_the_engine_drew_by(engine: Transforme
     prompts = [engine.render([{"role": "user", "content": text}]) for text in ("Hello!", "one two three four")]
     samplings = [Sampling(6, 1.0, 1.0, seed) for seed in (1, 2)]
     episodes = roll_out(engine, prompts, samplings)
-    found = predict(engine.model, episodes, 1.0, FLOAT)
+    with torch.no_grad():
+        found = logprobs_of(engine.model, episodes, 1.0)
     for row, drawn in enumerate(engine.generate(prompts, samplings)):
         start = len(prompts[row]) - 1
-        logprobs = found.logprobs[row, start : start + len(drawn.logprobs)]
+        logprobs = found[row, start : start + len(drawn.logprobs)]
         torch.testing.assert_close(logprobs, torch.tensor(drawn.logprobs), atol=1e-4, rtol=1e-4)
-    assert not found.logprobs[episodes.response == 0].any()
-    assert found.logits.shape[0] == sum(episodes.lengths)
+    assert not found[episodes.response == 0].any()
 
 
 def test_a_temperature_divides_the_logits(engine: TransformersEngine) -> None:
@@ -69,13 +68,15 @@ def test_a_temperature_divides_the_logits(engine: TransformersEngine) -> None:
     logits = engine.model(torch.tensor([[5, 6, 7]])).logits[0, 1:].detach()
     by_hand = (logits / 0.5).log_softmax(-1)[[0, 1], [7, 8]]
     with torch.no_grad():
-        torch.testing.assert_close(predict(engine.model, episodes, 0.5, FLOAT).logprobs[0, 1:], by_hand)
+        torch.testing.assert_close(logprobs_of(engine.model, episodes, 0.5)[0, 1:], by_hand)
 
 
-def test_entropy_worked_by_hand() -> None:
-    # ln 2 for an even coin, 0 for a sure one
-    logits = torch.tensor([[0.0, 0.0], [0.0, -200.0]])
-    assert float(entropy(logits)) == pytest.approx(0.6931472 / 2)
+def test_the_entropy_is_that_of_the_distributions(engine: TransformersEngine) -> None:
+    episodes = collate([[5, 6]], [[7, 8, 9]], [False], pad=0)
+    with torch.no_grad():
+        distributions = torch.distributions.Categorical(logits=engine.model(episodes.ids).logits[0, 1:4] / 0.5)
+        found = sampled_entropy(response_states(engine.model, episodes), engine.model, 0.5)
+    assert found == pytest.approx(float(distributions.entropy().mean()), rel=1e-5)
 
 
 def test_a_policy_has_no_divergence_from_itself_and_some_from_another(
@@ -84,8 +85,8 @@ def test_a_policy_has_no_divergence_from_itself_and_some_from_another(
     prompts = [engine.render([{"role": "user", "content": text}]) for text in ("Hello!", "Paris", "six")]
     episodes = roll_out(engine, prompts, [Sampling(20, 1.0, 1.0, seed) for seed in range(3)])
     other = AutoModelForCausalLM.from_pretrained(make_policy(tmp_path, seed=5)).eval()
-    assert divergence(engine.model, engine.model, episodes, 1.0, FLOAT, batch_size=2) == [0.0, 0.0, 0.0]
-    found = divergence(engine.model, other, episodes, 1.0, FLOAT, batch_size=2)
+    assert divergence(engine.model, engine.model, episodes, 1.0, batch_size=2) == [0.0, 0.0, 0.0]
+    found = divergence(engine.model, other, episodes, 1.0, batch_size=2)
     for row, length in enumerate(episodes.lengths):
         end = int(episodes.attention[row].sum())
         with torch.no_grad():
