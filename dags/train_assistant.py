@@ -8,6 +8,7 @@ from dvc_stage import RETRIES, LabelsReady, alignment_stage, call, command, dvc_
 
 PROFILES = sorted(path.stem for path in (Path(__file__).parents[1] / "profiles").glob("*.yaml"))
 AS_PROFILE = "profile"
+ALIGNMENT = ("ppo", "dpo", "grpo", "rloo", "best_of_n")
 
 PARAMS = {
     "profile": Param(
@@ -33,9 +34,10 @@ PARAMS = {
     ),
     "align_method": Param(
         AS_PROFILE,
-        enum=[AS_PROFILE, "ppo", "dpo"],
+        enum=[AS_PROFILE, *ALIGNMENT],
         title="Alignment method",
-        description="How the policy learns from the rankings: ppo (reward model, KL penalty) or dpo (directly).",
+        description="How the policy learns from the rankings: ppo (reward model, KL penalty), grpo and rloo (without a "
+        "value model), best_of_n (fine-tuned on its own best answers), or dpo (without a reward model).",
     ),
     "overrides": Param(
         [],
@@ -132,7 +134,7 @@ def train_assistant() -> None:
         labeled >> dvc_stage("pull_annotations") >> dvc_stage("prepare_preferences") >> preferences
 
     with group("alignment"):
-        aligned = [alignment_stage("ppo"), alignment_stage("dpo")]
+        aligned = [alignment_stage(method) for method in ALIGNMENT]
         preferences >> dvc_stage("reward_model") >> aligned
 
     with group("evaluation"):

@@ -16,11 +16,13 @@ from pipelines.core import artifacts
 from pipelines.core.jsonl import read_rows
 from pipelines.core.records import Conversation, Preference
 from pipelines.core.stage import Stage, open_stage
-from pipelines.model.checkpoints import cast_weights, load_model, save_model
+from pipelines.model.checkpoints import load_model, save_model
 from pipelines.model.engine import Sampling, TransformersEngine
 from pipelines.rlhf.episodes import divergence, roll_out
-from pipelines.training.callbacks import report_to
+from pipelines.training.checkpointing import clear
+from pipelines.training.master_weights import MasterAdamW
 from pipelines.training.seeding import seed_everything
+from pipelines.training.trainers import arguments_of, run_trainer
 
 
 def conversational(preference: Preference) -> dict[str, list[dict[str, str]]]:
@@ -40,29 +42,21 @@ def make_trainer(stage: Stage) -> DPOTrainer:
         for path in (artifacts.PREFERENCES_TRAIN, artifacts.PREFERENCES_HELD_OUT)
     )
     arguments = DPOConfig(
-        output_dir=str(artifacts.RUN / "trainer" / stage.name),
-        num_train_epochs=params.epochs,
-        per_device_train_batch_size=params.batch_pairs,
+        **arguments_of(stage, params.batch_pairs, params.learning_rate, params.epochs),
         per_device_eval_batch_size=params.batch_pairs,
-        learning_rate=params.learning_rate,
         beta=params.beta,
         max_length=params.max_tokens,
-        bf16=params.dtype == "bfloat16",
-        use_cpu=not torch.cuda.is_available(),
-        activation_checkpointing=False,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        seed=stage.params.seed,
     )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    policy = AutoModelForCausalLM.from_pretrained(artifacts.SFT, dtype=torch.float32).to(device)
     return DPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(artifacts.SFT, dtype=torch.float32),
+        model=policy,
+        ref_model=load_model(artifacts.SFT, params.dtype).to(device),
         args=arguments,
         train_dataset=pairs,
         eval_dataset=held_out,
         processing_class=AutoTokenizer.from_pretrained(artifacts.SFT),
+        optimizers=(MasterAdamW(policy, params.dtype, params.learning_rate), None),
     )
 
 
@@ -82,10 +76,8 @@ def main() -> None:
     with open_stage("dpo") as stage:
         seed_everything(stage.params.seed)
         trainer = make_trainer(stage)
-        report_to(trainer, stage.tracker)
-        trainer.train()
+        run_trainer(trainer, stage, [artifacts.SFT, artifacts.PREFERENCES_TRAIN])
         held_out = trainer.evaluate()
-        cast_weights(trainer.model, stage.params.dpo.dtype)
         save_model(trainer.model, trainer.processing_class, stage.out)
         stage.write_metrics(
             {
@@ -96,6 +88,7 @@ def main() -> None:
                 "train_pairs": float(len(trainer.train_dataset)),
             }
         )
+        clear(stage)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ reference policy gives the KL penalty; (3) advantages by GAE from the value mode
 so that a killed run goes on from a checkpoint to the same weights.
 """
 
-import math
 import random
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -20,42 +19,35 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
-from scipy.stats import t as student_t
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from pipelines.core import artifacts
-from pipelines.core.config import Lora, Ppo, PretrainingMix
+from pipelines.core.config import Ppo, PretrainingMix
 from pipelines.core.errors import BadInput
-from pipelines.core.jsonl import Row, read_rows, write_rows
-from pipelines.core.records import Conversation
+from pipelines.core.jsonl import Row, write_rows
 from pipelines.core.stage import open_stage
 from pipelines.data.shards import ShardManifest, Tokens, batch_windows, open_shard, window, window_count
-from pipelines.model.checkpoints import cast_weights, load_model, save_model
-from pipelines.model.engine import Sampling, TransformersEngine
+from pipelines.model.adapters import merged, with_adapters
+from pipelines.model.checkpoints import load_model, save_model
+from pipelines.model.engine import TransformersEngine
 from pipelines.model.logits import chosen_logprobs, head_weight
 from pipelines.model.moderation import Moderator
 from pipelines.model.rewards import RewardScorer
 from pipelines.rlhf.constraint import LagrangeMultiplier
-from pipelines.rlhf.episodes import divergence, logprobs_of, roll_out
+from pipelines.rlhf.episodes import logprobs_of, roll_out
 from pipelines.rlhf.experience import Experience, Judged, Models, judge, microbatches, values_of
+from pipelines.rlhf.held_out import HeldOutReward
 from pipelines.rlhf.kl import KlController
 from pipelines.rlhf.losses import policy_loss, value_loss
-from pipelines.training.checkpointing import Checkpoints
+from pipelines.rlhf.prompts import Prompt, prompts_of_step, read_prompts, samplings_of
+from pipelines.training.checkpointing import Checkpoints, clear
 from pipelines.training.master_weights import MasterAdamW
 from pipelines.training.seeding import seed_everything
 
 SAMPLES_PER_STEP = 4  # episodes of each step that are kept for looking at
 
 Log = Callable[[dict[str, float], int], None]  # figures of a step
-
-
-class Prompt(NamedTuple):
-    """A prompt as token ids."""
-
-    id: str
-    ids: list[int]
 
 
 class Optimizers(NamedTuple):
@@ -68,8 +60,8 @@ class Optimizers(NamedTuple):
     def of(cls, models: Models, params: Ppo) -> "Optimizers":
         """From here on both models compute in `ppo.dtype` and learn in float32."""
         return cls(
-            MasterAdamW(models.policy, params.dtype, params.learning_rate, params.max_grad_norm),
-            MasterAdamW(models.value_model, params.dtype, params.value_learning_rate, params.max_grad_norm),
+            MasterAdamW(models.policy, params.dtype, params.learning_rate),
+            MasterAdamW(models.value_model, params.dtype, params.value_learning_rate),
         )
 
 
@@ -99,24 +91,6 @@ class Progress(NamedTuple):
     harm: LagrangeMultiplier
     samples: list[Row]
     stopped: str | None = None
-
-
-def prompts_of_step(prompts: Sequence[Prompt], seed: int, step: int, count: int) -> list[Prompt]:
-    """The prompts of one step: each comes once before one comes again, in an order of its own each time."""
-    return [prompts[number] for number in batch_windows(len(prompts), step - 1, count, seed)]
-
-
-def samplings_of(params: Ppo, seed: int, step: int, prompts: Sequence[Prompt]) -> list[Sampling]:
-    """How the responses of one step are drawn: from the whole distribution, each by a seed of its own."""
-    return [
-        Sampling(
-            params.max_new_tokens,
-            params.temperature,
-            1.0,
-            random.Random(f"{seed} {step} {place} {prompt.id}").getrandbits(48),
-        )
-        for place, prompt in enumerate(prompts)
-    ]
 
 
 def minibatches(count: int, size: int, rng: random.Random) -> Iterator[list[int]]:
@@ -185,8 +159,7 @@ def update(
             loss.backward()
             figures["pretraining_loss"] = float(loss.detach()) / mix.params.coefficient
         for name, optimizer in optimizers._asdict().items():
-            optimizer.collect()
-            figures[f"{name}_grad_norm"] = optimizer.step()
+            figures[f"{name}_grad_norm"] = optimizer.clipped_step(params.max_grad_norm)
         for name, figure in figures.items():
             noted.setdefault(name, []).append(figure)
     return {name: statistics.mean(figures) for name, figures in noted.items()}
@@ -268,7 +241,8 @@ def train(
         rng = random.Random(f"{seed} {step}")
         count, size = len(chosen), params.minibatch_episodes
         plan = [rows for _ in range(params.epochs) for rows in minibatches(count, size, rng)]
-        episodes = roll_out(models.engine, [prompt.ids for prompt in chosen], samplings_of(params, seed, step, chosen))
+        samplings = samplings_of(chosen, params.max_new_tokens, params.temperature, seed, step)
+        episodes = roll_out(models.engine, [prompt.ids for prompt in chosen], samplings)
         judged = judge(models, episodes, params, progress.kl.coefficient, progress.harm.value, plan[0])
         figures = judged.figures
         samples = progress.samples + samples_of(step, chosen, judged, models)
@@ -293,29 +267,6 @@ def train(
         if checkpoints and checkpoints.due():
             save(checkpoints, progress, optimizers)
     return progress
-
-
-def gain(before: list[float], after: list[float]) -> dict[str, float]:
-    """The paired difference of at least two rewards with its one-sided 95 % lower bound by Student's t."""
-    differences = [late - early for early, late in zip(before, after, strict=True)]
-    mean, n = statistics.mean(differences), len(differences)
-    error = statistics.stdev(differences) / math.sqrt(n)
-    return {
-        "reward_sft": statistics.mean(before),
-        "reward_ppo": statistics.mean(after),
-        "reward_sft_sd": statistics.stdev(before),
-        "reward_gain": mean,
-        "reward_gain_low": mean - float(student_t.ppf(0.95, n - 1)) * error,
-        "reward_n": float(n),
-    }
-
-
-def with_adapters(model: PreTrainedModel, lora: Lora) -> Any:
-    """`model` with low-rank adapters in its linear layers, which alone are trained from here on."""
-    config = LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-    return get_peft_model(model, config)
 
 
 def load_models(params: Ppo) -> Models:
@@ -369,24 +320,14 @@ def load_mix(params: PretrainingMix, seed: int) -> Mix:
     return Mix(params, tokens, seed)
 
 
-def read_prompts(path: Path, engine: TransformersEngine) -> list[Prompt]:
-    """The prompts of `path`."""
-    conversations = map(Conversation.from_row, read_rows(path))
-    return [Prompt(conversation.id, engine.render(conversation.chat)) for conversation in conversations]
-
-
 def main() -> None:
     with open_stage("ppo") as stage:
         params, seed = stage.params.ppo, stage.params.seed
         seed_everything(seed)
         models = load_models(params)
         prompts = read_prompts(artifacts.PROMPTS_ALIGNMENT, models.engine)
-        held_out = read_prompts(artifacts.PROMPTS_HELD_OUT, models.engine)
-        if not prompts or len(held_out) < 2:
-            raise BadInput(
-                f"{len(prompts)} alignment and {len(held_out)} held-out prompts; at least 1 and 2 are needed, "
-                "see prepare_sft in params.yaml"
-            )
+        if not prompts:
+            raise BadInput("there are no prompts to align on; see prepare_sft.alignment_prompts")
         inputs = [artifacts.SFT, artifacts.REWARD_MODEL, artifacts.PROMPTS_ALIGNMENT]
         mix = None
         if params.pretraining_mix:
@@ -394,9 +335,14 @@ def main() -> None:
             mix = load_mix(params.pretraining_mix, seed)
         checkpoints = Checkpoints.of(stage, inputs)
         optimizers = Optimizers.of(models, params)
-        samplings = samplings_of(params, seed, 0, held_out)  # the same before and after
-        questions = [prompt.ids for prompt in held_out]
-        before = models.scorer.score(models.sequences(roll_out(models.engine, questions, samplings)))
+        held_out = HeldOutReward(
+            models.engine,
+            models.scorer,
+            read_prompts(artifacts.PROMPTS_HELD_OUT, models.engine),
+            params.max_new_tokens,
+            params.temperature,
+            seed,
+        )
 
         def log(figures: dict[str, float], step: int) -> None:
             stage.tracker.log_metrics(figures, step=step)
@@ -408,28 +354,15 @@ def main() -> None:
             print(f"ppo: step {step}/{params.steps}: {shown}", flush=True)
 
         trained = train(models, optimizers, prompts, params, seed, log, mix, checkpoints)
-        answers = roll_out(models.engine, questions, samplings)
-        after = models.scorer.score(models.sequences(answers))
         ref_policy = models.ref_policy or load_model(artifacts.SFT, params.dtype).to(models.engine.device).eval()
-        kl = divergence(models.policy, ref_policy, answers, params.temperature, params.microbatch_episodes)
-        policy = models.policy
-        if models.adapters:
-            cast_weights(policy, "float32")
-            policy = models.adapters.merge_and_unload()
-            cast_weights(policy, params.dtype)
+        figures = held_out.after(ref_policy, params.microbatch_episodes)
+        policy = merged(models.adapters, params.dtype) if models.adapters else models.policy
         save_model(policy, models.engine.tokenizer, stage.out)
         write_rows(stage.out / "samples.jsonl", trained.samples)
         stage.tracker.log_artifact(stage.out / "samples.jsonl")
         stage.tracker.set_tags({"stopped_early": trained.stopped or "no"})
-        stage.write_metrics(
-            gain(before, after)
-            | {
-                "kl_final": statistics.mean(kl),
-                "steps": float(trained.step),
-                "stopped_early": float(bool(trained.stopped)),
-            }
-        )
-        checkpoints.clear()
+        stage.write_metrics(figures | {"steps": float(trained.step), "stopped_early": float(bool(trained.stopped))})
+        clear(stage)
 
 
 if __name__ == "__main__":

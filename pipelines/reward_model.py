@@ -25,14 +25,16 @@ from trl import RewardConfig, RewardTrainer
 from pipelines.core import artifacts
 from pipelines.core.config import RewardModel
 from pipelines.core.errors import BadInput
-from pipelines.core.jsonl import read_rows
+from pipelines.core.jsonl import read_json, read_rows
 from pipelines.core.records import Preference
 from pipelines.core.stage import Stage, open_stage
-from pipelines.model.checkpoints import cast_weights, save_model
+from pipelines.model.checkpoints import save_model
 from pipelines.model.rendering import render_answer
 from pipelines.model.rewards import RewardScorer
-from pipelines.training.callbacks import report_to
+from pipelines.training.checkpointing import clear
+from pipelines.training.master_weights import MasterAdamW
 from pipelines.training.seeding import seed_everything
+from pipelines.training.trainers import arguments_of, run_trainer
 
 
 class Pair(NamedTuple):
@@ -101,37 +103,39 @@ def load_classifier(folder: Path, tokenizer: PreTrainedTokenizerBase) -> PreTrai
 def train(stage: Stage, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair]) -> RewardScorer:
     """Fit the classifier to the pairs."""
     params: RewardModel = stage.params.reward_model
-    model = load_classifier(artifacts.SFT, tokenizer)
+    model = load_classifier(artifacts.SFT, tokenizer).to("cuda" if torch.cuda.is_available() else "cpu")
     rows = Dataset.from_list(
         [{"chosen_ids": pair.chosen, "rejected_ids": pair.rejected, "margin": pair.weight} for pair in pairs]
     )
     arguments = RewardConfig(
-        output_dir=str(artifacts.RUN / "trainer" / stage.name),
-        num_train_epochs=params.epochs,
-        per_device_train_batch_size=params.batch_pairs,
-        learning_rate=params.learning_rate,
+        **arguments_of(stage, params.batch_pairs, params.learning_rate, params.epochs),
         lr_scheduler_type="cosine",
         warmup_steps=params.warmup_share,
         max_length=None,
-        bf16=params.dtype == "bfloat16",
-        use_cpu=not torch.cuda.is_available(),
-        activation_checkpointing=False,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        seed=stage.params.seed,
     )
     trainer = WeightedRewardTrainer(
         model=model,
         args=arguments,
         train_dataset=rows,
         processing_class=tokenizer,
+        optimizers=(MasterAdamW(model, params.dtype, params.learning_rate), None),
     )
-    report_to(trainer, stage.tracker)
-    trainer.train()
+    run_trainer(trainer, stage, [artifacts.SFT, artifacts.PREFERENCES_TRAIN])
     return RewardScorer(model.eval(), tokenizer)
+
+
+def calibration_error(margins: Sequence[float], bins: int = 10) -> float:
+    """Expected calibration error of σ(margin) as the probability that people prefer the chosen answer, 0 to 1.
+
+    Each pair counts both ways round, since which answer came first says nothing: p for the chosen, 1 − p for the other.
+    Source: Guo et al. 2017 (arXiv 1706.04599), equation 5.
+    """
+    probabilities = 1 / (1 + np.exp(-np.array([*margins, *(-margin for margin in margins)])))
+    preferred = np.repeat([1.0, 0.0], len(margins))
+    place = np.minimum((probabilities * bins).astype(int), bins - 1)
+    inside = [place == number for number in range(bins)]
+    gaps = [abs(probabilities[rows].sum() - preferred[rows].sum()) for rows in inside if rows.any()]
+    return float(sum(gaps) / len(probabilities))
 
 
 def held_out_figures(scorer: RewardScorer, pairs: Sequence[Pair]) -> dict[str, float]:
@@ -149,6 +153,9 @@ def held_out_figures(scorer: RewardScorer, pairs: Sequence[Pair]) -> dict[str, f
         "held_out_accuracy_low": low,
         "held_out_accuracy_high": high,
         "held_out_pairs": float(len(pairs)),
+        "calibration_error": calibration_error(
+            [winner - loser for winner, loser in zip(chosen, rejected, strict=True)]
+        ),
         "length_correlation": 0.0 if flat else float(np.corrcoef(rewards, lengths)[0, 1]),
         "longer_is_chosen": longer,
         "reward_mean": float(rewards.mean()),
@@ -166,13 +173,16 @@ def main() -> None:
         if not pairs or not held_out:
             raise BadInput(f"{len(pairs)} training and {len(held_out)} held-out pairs; label more prompts")
         scorer = train(stage, tokenizer, pairs)
-        cast_weights(scorer.model, params.dtype)
-        figures = held_out_figures(scorer, held_out)  # of the weights that are saved
+        figures = held_out_figures(scorer, held_out)
+        human = read_json(artifacts.AGREEMENT)["agreement"]["pairwise"]["value"]
+        if human is not None:  # None: no task had two labelers
+            figures["human_agreement"] = human
         if abs(figures["length_correlation"]) > 0.9:
             print("warning: length alone nearly predicts this reward; look at the rankings before you trust it")
         save_model(scorer.model, tokenizer, stage.out)
         tokens = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
         stage.write_metrics(figures | {"train_pairs": float(len(pairs)), "train_tokens": float(tokens)})
+        clear(stage)
 
 
 if __name__ == "__main__":

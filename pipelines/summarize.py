@@ -17,15 +17,15 @@ from pipelines.core.jsonl import read_json, write_json
 SUMMARY = artifacts.RUN / "summary.json"
 FAILED_RULES = ("refuse", "inconclusive")
 
-# What the summary shows: its name, the stage whose metrics have it, and the key there.
+# What the summary shows: its name, the stage whose metrics have it (`align` is that of the method), and the key there.
 FIGURES = [
     ("perplexity", "evaluate", "perplexity"),
     ("mmlu", "evaluate", "mmlu_accuracy"),
     ("humaneval", "evaluate", "humaneval_pass_at_1"),
     ("judge_win_rate", "evaluate", "judge_win_rate"),
-    ("reward_sft", "ppo", "reward_sft"),
-    ("reward_ppo", "ppo", "reward_ppo"),
-    ("kl", "ppo", "kl_final"),
+    ("reward_sft", "align", "reward_sft"),
+    ("reward_aligned", "align", "reward_aligned"),
+    ("kl", "align", "kl_final"),
     ("agreement", "prepare_preferences", "pairwise_agreement"),
     ("reward_model_accuracy", "reward_model", "held_out_accuracy"),
 ]
@@ -45,9 +45,7 @@ def figures(method: str) -> dict[str, float]:
     """The headline numbers; one that no stage measured is left out."""
     found = {}
     for name, stage, key in FIGURES:
-        if stage == "ppo" and method != "ppo":
-            continue
-        value = _read(artifacts.metrics_of(stage)).get(key)
+        value = _read(artifacts.metrics_of(method if stage == "align" else stage)).get(key)
         if value is not None:
             found[name] = value
     return found

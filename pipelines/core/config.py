@@ -5,9 +5,9 @@ error lists what would be valid.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -218,14 +218,30 @@ class ValidateSft(Section):
     max_tokens: Positive  # of one conversation
 
 
-class Sft(Section):
+class Lora(Section):
+    """Adapters of low rank on every linear layer but the head. Source: Hu et al. 2021 (arXiv 2106.09685)."""
+
+    rank: Positive
+    alpha: Positive
+
+
+class Supervised(Section):
+    """Fine-tuning on conversations by the loss of their assistant tokens."""
+
     epochs: PositiveFloat
-    max_train_tokens: Positive
     batch_conversations: Positive
     max_tokens: Positive
     learning_rate: PositiveFloat
     warmup_share: Share
+    packing: bool  # a batch as one sequence without padding, attention inside each conversation; for long-tailed data
+    neftune_noise: PositiveFloat | None  # alpha of Jain et al. 2023 (arXiv 2310.05914)
     dtype: Literal["float32", "bfloat16"]
+
+
+class Sft(Supervised):
+    max_train_tokens: Positive
+    lora: Lora | None
+    four_bit_base: bool  # QLoRA: the frozen weights under the adapters in four bits; needs a GPU
 
 
 class SampleCompletions(Section):
@@ -274,14 +290,7 @@ class RewardModel(Section):
 
 
 class Align(Section):
-    method: Literal["ppo", "dpo"]
-
-
-class Lora(Section):
-    """Adapters of low rank on every linear layer but the head. Source: Hu et al. 2021 (arXiv 2106.09685)."""
-
-    rank: Positive
-    alpha: Positive
+    method: Literal["ppo", "dpo", "grpo", "rloo", "best_of_n"]
 
 
 class PretrainingMix(Section):
@@ -335,6 +344,39 @@ class Dpo(Section):
     beta: PositiveFloat
     max_new_tokens: Positive  # of the answers that the distance from SFT is measured on
     dtype: Literal["float32", "bfloat16"]
+
+
+class GroupPolicyGradient(Section):
+    """Policy gradients against the mean reward of a prompt's own responses, without a value model."""
+
+    steps: Positive
+    episodes_per_step: Positive
+    responses_per_prompt: Annotated[int, Field(ge=2)]
+    max_new_tokens: Positive
+    temperature: PositiveFloat
+    learning_rate: PositiveFloat
+    beta: Annotated[float, Field(ge=0)]  # of the KL penalty
+    max_grad_norm: PositiveFloat
+    dtype: Literal["float32", "bfloat16"]
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> Self:
+        if self.episodes_per_step % self.responses_per_prompt:
+            raise ValueError(
+                f"episodes_per_step {self.episodes_per_step} is no multiple of responses_per_prompt "
+                f"{self.responses_per_prompt}"
+            )
+        return self
+
+
+class BestOfN(Supervised):
+    """Rejection sampling: fine-tuning on the response of each prompt that the reward model likes best."""
+
+    completions: Annotated[int, Field(ge=2)]  # of each prompt
+    temperature: PositiveFloat
+    top_p: Share
+    max_new_tokens: Positive
+    batch_size: Positive
 
 
 class Evaluate(Section):
@@ -448,6 +490,9 @@ class Params(Section):
     align: Align
     ppo: Ppo
     dpo: Dpo
+    grpo: GroupPolicyGradient
+    rloo: GroupPolicyGradient
+    best_of_n: BestOfN
     evaluate: Evaluate
     gate: Gate
     chat: Chat

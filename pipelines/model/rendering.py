@@ -46,10 +46,15 @@ def render_conversation(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> Rende
     return Rendered(list(rendered["input_ids"]), assistant)
 
 
+def render_prompt_text(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:
+    """`chat` up to where the assistant answers, as text."""
+    text: str = tokenizer.apply_chat_template(_plain_chat(tokenizer, chat), tokenize=False, add_generation_prompt=True)
+    return text
+
+
 def render_prompt(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> list[int]:
-    """`chat` up to where the assistant answers."""
-    text = tokenizer.apply_chat_template(_plain_chat(tokenizer, chat), tokenize=False, add_generation_prompt=True)
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    """`chat` up to where the assistant answers, as token ids."""
+    ids: list[int] = tokenizer(render_prompt_text(tokenizer, chat), add_special_tokens=False)["input_ids"]
     return ids
 
 

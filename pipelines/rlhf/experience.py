@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,15 +27,8 @@ from pipelines.rlhf.episodes import (
     response_states,
     sampled_entropy,
 )
+from pipelines.rlhf.held_out import Scorer
 from pipelines.rlhf.kl import kl_per_token
-
-
-class Scorer(Protocol):
-    """What rewards responses: a reward model, or a rule."""
-
-    def score(self, sequences: Sequence[Sequence[int]]) -> list[float]:
-        """One number for each sequence of token ids (prompt, response and its end token); higher is better."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,6 +156,7 @@ class Checkpoints:
         for old in self._saved()[:-KEPT]:
             old.unlink()
 
-    def clear(self) -> None:
-        """Remove them all: the stage has its result."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+
+def clear(stage: Stage) -> None:
+    """Remove the checkpoints of `stage`: it has its result."""
+    shutil.rmtree(artifacts.checkpoints_of(stage.name), ignore_errors=True)

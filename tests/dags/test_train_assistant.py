@@ -26,7 +26,7 @@ GROUPS = {
         "prepare_preferences",
         "validate_preferences",
     ],
-    "alignment": ["reward_model", "ppo", "dpo"],
+    "alignment": ["reward_model", "ppo", "dpo", "grpo", "rloo", "best_of_n"],
     "evaluation": ["evaluate", "gate"],
     "release": ["register", "build_bento", "deploy", "smoke_test"],
 }

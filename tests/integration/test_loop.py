@@ -17,7 +17,7 @@ pytestmark = pytest.mark.loop
 
 STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
 ALWAYS_RUN = {"pull_annotations"}  # looks for new labels each time
-FIGURES = {"perplexity", "mmlu", "judge_win_rate", "reward_sft", "reward_ppo", "kl", "agreement"}
+FIGURES = {"perplexity", "mmlu", "judge_win_rate", "reward_sft", "reward_aligned", "kl", "agreement"}
 
 
 def test_the_demo_ends_with_a_summary_and_four_addresses(loop: Loop) -> None:

@@ -11,12 +11,11 @@ import torch
 from pipelines import ppo
 from pipelines.core import artifacts
 from pipelines.core.errors import ExitCode
-from pipelines.core.jsonl import Row, read_json, read_rows, write_rows
-from pipelines.core.records import Conversation, Message
+from pipelines.core.jsonl import read_json, read_rows, write_rows
 from pipelines.model.tokenizer import train_bpe
-from pipelines.ppo import Prompt, gain, minibatches, prompts_of_step, samplings_of
-from pipelines.rlhf.experience import explained_variance, microbatches, rewards_by_length
-from tests.models import make_policy, make_reward_model
+from pipelines.ppo import minibatches
+from pipelines.rlhf.experience import explained_variance
+from tests.pipelines.aligning import make_inputs
 from tests.pipelines.in_process import enter_workspace, exit_code
 
 SETTINGS = [
@@ -31,25 +30,12 @@ SETTINGS = [
 ]
 
 
-def prompts(name: str, count: int) -> list[Row]:
-    return [
-        Conversation(f"{name}{n}", (Message("user", f"one two {n}"),), "facts", "us", "CC-BY-4.0").to_row()
-        for n in range(count)
-    ]
-
-
-def make_inputs(folder: Path, patch: pytest.MonkeyPatch, settings: list[str]) -> None:
-    enter_workspace(folder, patch, settings)
-    make_reward_model(make_policy(artifacts.SFT), artifacts.REWARD_MODEL)
-    write_rows(artifacts.PROMPTS_ALIGNMENT, prompts("a", 8))
-    write_rows(artifacts.PROMPTS_HELD_OUT, prompts("h", 32))
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("ppo")
     with pytest.MonkeyPatch.context() as patch:
-        make_inputs(folder, patch, SETTINGS)
+        enter_workspace(folder, patch, SETTINGS)
+        make_inputs()
         assert exit_code(ppo.main) == 0
         yield folder
 
@@ -80,7 +66,8 @@ def test_the_same_inputs_give_the_same_bytes(finished: Path) -> None:
 def test_a_runaway_kl_stops_training_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_inputs(tmp_path, monkeypatch, [*SETTINGS, "ppo.kl_stop=0.001", "ppo.kl_coefficient=0.0"])
+    enter_workspace(tmp_path, monkeypatch, [*SETTINGS, "ppo.kl_stop=0.001", "ppo.kl_coefficient=0.0"])
+    make_inputs()
     assert exit_code(ppo.main) == 0
     assert "ppo.kl_stop 0.001" in capsys.readouterr().out
     metrics = read_json(artifacts.metrics_of("ppo"))
@@ -89,35 +76,19 @@ def test_a_runaway_kl_stops_training_with_the_reason(
 
 
 def test_a_reward_model_with_another_tokenizer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_inputs(tmp_path, monkeypatch, SETTINGS)
+    enter_workspace(tmp_path, monkeypatch, SETTINGS)
+    make_inputs()
     train_bpe(["entirely other words than the policy knows"] * 9, 300).save_pretrained(artifacts.REWARD_MODEL)
     assert exit_code(ppo.main) == ExitCode.BAD_INPUT
     assert "share a tokenizer" in read_json(artifacts.FAILURES / "ppo.json")["error"]
 
 
 def test_without_held_out_prompts_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_inputs(tmp_path, monkeypatch, SETTINGS)
+    enter_workspace(tmp_path, monkeypatch, SETTINGS)
+    make_inputs()
     write_rows(artifacts.PROMPTS_HELD_OUT, [])
     assert exit_code(ppo.main) == ExitCode.BAD_INPUT
     assert "0 held-out prompts" in read_json(artifacts.FAILURES / "ppo.json")["error"]
-
-
-def test_every_response_has_a_seed_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    enter_workspace(tmp_path, monkeypatch)
-    from pipelines.core.config import load_params
-
-    params = load_params(Path("params.yaml")).ppo
-    asked = [Prompt(f"p{number % 10}", [1]) for number in range(20)]  # each twice
-    seeds = {one.seed for step in range(3) for one in samplings_of(params, 7, step, asked)}
-    assert len(seeds) == 60
-    assert samplings_of(params, 7, 2, asked) == samplings_of(params, 7, 2, asked)
-
-
-def test_every_prompt_comes_before_one_comes_again() -> None:
-    asked = [Prompt(f"p{number}", [number]) for number in range(5)]
-    drawn = [prompt.id for step in (1, 2, 3, 4, 5) for prompt in prompts_of_step(asked, 0, step, 3)]
-    assert all(sorted(drawn[start : start + 5]) == [prompt.id for prompt in asked] for start in (0, 5, 10))
-    assert drawn[:5] != drawn[5:10]
 
 
 def test_explained_variance_worked_by_hand() -> None:
@@ -133,11 +104,3 @@ def test_minibatches_cover_every_episode_once() -> None:
     groups = list(minibatches(10, 4, random.Random(0)))
     assert [len(group) for group in groups] == [4, 4, 2]
     assert sorted(sum(groups, [])) == list(range(10))
-
-
-def test_the_gain_is_paired_and_has_a_lower_bound() -> None:
-    found = gain([1.0, 2.0, 3.0], [2.0, 3.0, 5.0])
-    assert found["reward_gain"] == pytest.approx(4 / 3)
-    # differences 1, 1, 2: standard deviation 0.57735, standard error 1/3; Student's t at 95 %, 2 degrees: 2.92
-    assert found["reward_gain_low"] == pytest.approx(4 / 3 - 2.92 / 3, abs=1e-3)
-    assert torch.isfinite(torch.tensor(list(found.values()))).all()

@@ -10,11 +10,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pipelines import reward_model
 from pipelines.core import artifacts
 from pipelines.core.errors import ExitCode
-from pipelines.core.jsonl import read_json, write_rows
+from pipelines.core.jsonl import read_json, write_json, write_rows
 from pipelines.core.records import Conversation, Message, Preference
 from pipelines.model.rendering import render_answer
 from pipelines.model.rewards import RewardScorer
-from pipelines.reward_model import load_classifier, weighted_loss, wilson
+from pipelines.reward_model import calibration_error, load_classifier, weighted_loss, wilson
 from tests.models import make_policy, make_reward_model
 from tests.pipelines.in_process import enter_workspace, exit_code
 
@@ -35,6 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         make_policy(artifacts.SFT)
         write_rows(artifacts.PREFERENCES_TRAIN, (preference(n).to_row() for n in range(16)))
         write_rows(artifacts.PREFERENCES_HELD_OUT, (preference(n).to_row() for n in range(50, 58)))
+        write_json(artifacts.AGREEMENT, {"agreement": {"pairwise": {"value": 0.73}}})
         assert exit_code(reward_model.main) == 0
         yield folder
 
@@ -44,6 +45,7 @@ def test_it_learns_what_was_preferred(finished: Path) -> None:
     assert metrics["held_out_accuracy"] == 1.0
     assert metrics["held_out_accuracy_low"] == pytest.approx(8 / (8 + 1.96**2))
     assert metrics["held_out_pairs"] == 8
+    assert metrics["human_agreement"] == 0.73
 
 
 def test_the_folder_scores_answers(finished: Path) -> None:
@@ -97,3 +99,10 @@ def test_the_loss_weighs_pairs() -> None:
 def test_wilsons_interval_worked_by_hand() -> None:
     low, high = wilson(0.5, 100)
     assert (low, high) == (pytest.approx(0.4038, abs=1e-4), pytest.approx(0.5962, abs=1e-4))
+
+
+def test_calibration_worked_by_hand() -> None:
+    # margins of ln 3 say 75 %: right when three of four pairs go that way, and 25 points off when all do
+    log3 = 1.0986123
+    assert calibration_error([log3, log3, log3, -log3]) == pytest.approx(0.0, abs=1e-6)
+    assert calibration_error([log3] * 4) == pytest.approx(0.25, abs=1e-6)

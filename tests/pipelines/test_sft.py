@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from pipelines import sft
 from pipelines.core import artifacts
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import read_json, write_rows
 from pipelines.model.rendering import Rendered
-from pipelines.sft import held_out_loss, labels_of, learned_loss, read_rendered, within_budget
+from pipelines.sft import read_rendered, within_budget
+from pipelines.training.supervised import held_out_loss, labels_of, learned_loss
 from tests.models import make_policy
 from tests.pipelines.in_process import enter_workspace, exit_code
 
@@ -54,7 +57,7 @@ def test_the_reported_loss_is_that_of_the_saved_weights(finished: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(finished / artifacts.SFT)
     held_out = read_rendered(finished / artifacts.SFT_HELD_OUT, tokenizer, max_tokens=256)
     reported = read_json(finished / artifacts.metrics_of("sft"))["held_out_loss"]
-    assert held_out_loss(model, held_out, torch.float32) == pytest.approx(reported, rel=1e-5)
+    assert held_out_loss(model, held_out) == pytest.approx(reported, rel=1e-5)
 
 
 def test_the_folder_is_a_whole_model_in_the_dtype_of_its_input(finished: Path) -> None:
@@ -86,7 +89,7 @@ def test_held_out_loss_is_that_of_the_learned_tokens(tmp_path: Path) -> None:
     ids = [5, 6, 7, 8, 9]
     logprobs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
     by_hand = -(logprobs[2, 8] + logprobs[3, 9]).item() / 2
-    assert held_out_loss(model, [Rendered(ids, [0, 0, 0, 1, 1])], torch.float32) == pytest.approx(by_hand, rel=1e-5)
+    assert held_out_loss(model, [Rendered(ids, [0, 0, 0, 1, 1])]) == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_the_loss_of_a_padded_batch_is_that_of_its_rows(tmp_path: Path) -> None:
@@ -94,12 +97,41 @@ def test_the_loss_of_a_padded_batch_is_that_of_its_rows(tmp_path: Path) -> None:
 
     def loss(ids: list[list[int]], masks: list[list[int]], labels: list[list[int]]) -> float:
         batch = {"input_ids": ids, "attention_mask": masks, "labels": labels}
-        return float(learned_loss(model, {name: torch.tensor(rows) for name, rows in batch.items()}, torch.float32))
+        return float(learned_loss(model, {name: torch.tensor(rows) for name, rows in batch.items()}))
 
     long, short = labels_of([5, 6, 7, 8], [0, 1, 1, 1]), labels_of([9, 4], [0, 1])
     together = loss([[5, 6, 7, 8], [9, 4, 0, 0]], [[1, 1, 1, 1], [1, 1, 0, 0]], [long, [*short, -100, -100]])
     alone = loss([[5, 6, 7, 8]], [[1] * 4], [long]) + loss([[9, 4]], [[1] * 2], [short])
     assert together == pytest.approx(alone, rel=1e-5)
+
+
+def test_packed_conversations_do_not_see_each_other(tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(make_policy(tmp_path)).eval().requires_grad_(False)
+    rows = [{"input_ids": ids, "labels": [-100, *ids[1:]]} for ids in ([5, 6, 7, 8], [9, 4], [11, 12, 13])]
+    losses = [
+        float(learned_loss(model, DataCollatorForLanguageModeling(0, padding_free=packed)(rows)))
+        for packed in (True, False)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    alone = sum(float(learned_loss(model, DataCollatorForLanguageModeling(0)([row]))) for row in rows)
+    assert losses[0] == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.parametrize("setting", ["sft.lora={rank: 4, alpha: 8}", "sft.packing=true", "sft.neftune_noise=5"])
+def test_other_ways_to_train_learn_too(setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter_workspace(tmp_path, monkeypatch, [*SETTINGS, setting])
+    make_inputs()
+    assert exit_code(sft.main) == 0
+    metrics = read_json(artifacts.metrics_of("sft"))
+    assert metrics["held_out_loss"] < 0.95 * metrics["held_out_loss_before"]
+    assert not any("lora" in name for name in load_file(artifacts.SFT / "model.safetensors"))
+
+
+def test_four_bits_without_a_gpu_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter_workspace(tmp_path, monkeypatch, [*SETTINGS, "sft.four_bit_base=true"])
+    make_inputs()
+    assert exit_code(sft.main) == ExitCode.BAD_INPUT
+    assert "needs sft.lora and a CUDA GPU" in read_json(artifacts.FAILURES / "sft.json")["error"]
 
 
 def test_the_token_budget_holds() -> None:
