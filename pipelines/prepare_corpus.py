@@ -251,4 +251,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # By its own name, not as __main__: other machines find the tasks by the name of their module.
+    from pipelines.prepare_corpus import main as run
+
+    run()

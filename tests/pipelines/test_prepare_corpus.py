@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from pipelines.core.jsonl import Row, read_json, read_rows, write_json, write_ro
 from pipelines.core.records import Document
 from pipelines.model.moderation import FeatureShape, Moderator
 from pipelines.prepare_corpus import check_quarantine
+from tests.slurm import install_slurm
 from tests.workspaces import ROOT, make_workspace, run_stage
 
 ITEM = "Which planet of the Solar System takes the least time to go once around the Sun?"
@@ -104,8 +105,8 @@ def outputs(workspace: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (workspace / artifacts.PREPARE_CORPUS).iterdir()}
 
 
-def several_files(folder: Path, workers: int) -> Path:
-    workspace = make_workspace(folder, [f"resources.workers.count={workers}"])
+def several_files(folder: Path, workers: int, overrides: Sequence[str] = ()) -> Path:
+    workspace = make_workspace(folder, [f"resources.workers.count={workers}", *overrides])
     texts = {f"text{number}": text for number, text in enumerate(prose())}
     write_inputs(workspace, texts | {f"again {name}": text for name, text in texts.items()}, files=3)
     return workspace
@@ -131,6 +132,19 @@ def test_the_bytes_do_not_depend_on_the_workers_nor_on_a_kill(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     assert outputs(killed) == outputs(alone)
     assert not (killed / ".run" / "work" / "prepare_corpus").exists()
+
+
+def test_slurm_writes_the_bytes_of_local_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_slurm(tmp_path / "slurm", monkeypatch)
+    here, there = (
+        several_files(tmp_path / name, 1, [f"resources.workers.executor={name}", "prepare_corpus.pii_types=[email]"])
+        for name in ("local", "slurm")
+    )
+    for workspace in (here, there):
+        done = run_stage(workspace, "pipelines.prepare_corpus")
+        assert done.returncode == 0, done.stderr
+    assert outputs(here) == outputs(there)
+    assert len(list((tmp_path / "slurm" / "queue").glob("*.states"))) == 2  # cleaning and finishing
 
 
 def test_nothing_left_is_bad_input_that_says_where_to_look(tmp_path: Path) -> None:
