@@ -176,7 +176,8 @@ class TrainTokenizer(Section):
 
 
 class TokenizeCorpus(Section):
-    max_tokens: Positive
+    max_tokens: Positive  # of each split
+    shard_tokens: Positive  # in one file; what a killed stage loses at most
 
 
 class Architecture(Section):
