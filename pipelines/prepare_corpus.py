@@ -1,6 +1,7 @@
 """Stage `prepare_corpus`: raw documents become clean text; every drop is kept with its step and reason.
 
-In: `artifacts/ingest`, the classifier of `artifacts/train_moderation`, `evals/datasets` (must not be in it).
+In: `artifacts/ingest`, the classifier of `artifacts/train_moderation`, the evaluation sets (must not be in it):
+`evals/datasets` and what `evaluate.mmlu_data` and `evaluate.humaneval_data` name.
 Out: `train.jsonl.gz` and `held_out.jsonl.gz` (Document rows), `dropped.jsonl.gz` ({step, reason, document}),
 `drop_samples.jsonl` (20 of each reason), `funnel.json` (documents and bytes per step and source), `funnel.svg`, and the
 data set card `card.md`.
@@ -28,7 +29,7 @@ from pipelines.core.jsonl import Row, open_rows, read_json, read_rows, write_jso
 from pipelines.core.records import Document, content_id
 from pipelines.core.stage import open_stage
 from pipelines.data.corpus_report import card, funnel_svg
-from pipelines.data.decontamination import decontamination_filter, evaluation_texts
+from pipelines.data.decontamination import decontamination_filter, evaluation_files, evaluation_texts
 from pipelines.data.dedup import Fingerprints, exact_repeats, near_repeats
 from pipelines.data.extraction import extract_html
 from pipelines.data.harm import harm_filter
@@ -90,12 +91,12 @@ def repeats_filter(repeats: Repeats) -> Filter:
     return keep
 
 
-def finishing_steps(params: PrepareCorpus, repeats: Repeats) -> list[Step]:
-    """The steps for what is left of one file, whose `repeats` pass 2 found."""
+def finishing_steps(params: PrepareCorpus, evaluation: list[Path], repeats: Repeats) -> list[Step]:
+    """The steps for what is left of one file, whose `repeats` pass 2 found; `evaluation` is what must not be in it."""
     ngram = params.decontamination_ngram
     return [
         filtering("duplicates", repeats_filter(repeats)),
-        filtering("decontamination", decontamination_filter(evaluation_texts(EVALUATION_DATA), ngram)),
+        filtering("decontamination", decontamination_filter(evaluation_texts(evaluation), ngram)),
         filtering("harm", harm_filter(Moderator.load(artifacts.TRAIN_MODERATION).score, params.max_moderation_score)),
         transforming("redact_pii", redactor(params.pii_types)),
     ]
@@ -132,10 +133,10 @@ def find_repeats(shards: list[Shard], similarity: float) -> None:
         np.save(shard.path("repeats.npy"), np.stack(repeats))
 
 
-def finish(work: Path, params: PrepareCorpus, seed: int, task: int) -> None:
+def finish(work: Path, params: PrepareCorpus, evaluation: list[Path], seed: int, task: int) -> None:
     """Pass 3 over one cleaned file: what stays, by split, and what was dropped."""
     shard = Shard(work, task)
-    steps = finishing_steps(params, Repeats(*np.load(shard.path("repeats.npy"))))
+    steps = finishing_steps(params, evaluation, Repeats(*np.load(shard.path("repeats.npy"))))
     funnel = Funnel(steps)
     kept = {split: {"documents": 0, "words": 0, "bytes": 0} for split in SPLITS}
     with ExitStack() as files:
@@ -192,10 +193,10 @@ def check_quarantine(manifest: Row, max_share: float) -> None:
             )
 
 
-def work_folder(files: list[Path], params: Params) -> Path:
+def work_folder(files: list[Path], evaluation: list[Path], params: Params) -> Path:
     """The folder for what passes leave to each other: one for each input, and no other stays."""
-    inputs = [[path.name, file_sha256(path)] for path in files]
-    inputs += [[path.name, file_sha256(path)] for path in sorted(artifacts.TRAIN_MODERATION.iterdir())]
+    read = [*files, *evaluation, *sorted(artifacts.TRAIN_MODERATION.iterdir())]
+    inputs = [[path.name, file_sha256(path)] for path in read]
     work = WORK / content_id([inputs, params.prepare_corpus.model_dump(), params.seed])
     for other in set(WORK.glob("*")) - {work}:
         shutil.rmtree(other)
@@ -209,12 +210,14 @@ def main() -> None:
         manifest = read_json(artifacts.INGEST_MANIFEST)
         check_quarantine(manifest, params.max_quarantined_share)
         files = sorted(artifacts.INGEST_CORPUS.glob("*.jsonl.gz"))
-        work = work_folder(files, stage.params)
+        evaluate = stage.params.evaluate
+        evaluation = evaluation_files(EVALUATION_DATA, evaluate.mmlu_data, evaluate.humaneval_data)
+        work = work_folder(files, evaluation, stage.params)
         shards = [Shard(work, number) for number in range(len(files))]
 
         run_tasks(partial(clean, files, work, params, seed), len(files), work / "clean", workers)
         find_repeats(shards, params.near_duplicate_similarity)
-        run_tasks(partial(finish, work, params, seed), len(files), work / "finish", workers)
+        run_tasks(partial(finish, work, params, evaluation, seed), len(files), work / "finish", workers)
 
         for split, path in zip(SPLITS, (artifacts.CORPUS_TRAIN, artifacts.CORPUS_HELD_OUT), strict=True):
             concatenate((shard.path(f"{split}.jsonl.gz") for shard in shards), path)

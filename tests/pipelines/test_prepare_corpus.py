@@ -21,6 +21,7 @@ from tests.slurm import install_slurm
 from tests.workspaces import ROOT, make_workspace, run_stage
 
 ITEM = "Which planet of the Solar System takes the least time to go once around the Sun?"
+OWN_ITEM = "Return the letters of the longest river name in the list, sorted from the last one to the first."
 
 
 def prose() -> Iterator[str]:
@@ -53,7 +54,9 @@ def rows_of(workspace: Path, path: Path) -> list[Row]:
 
 
 def test_everything_read_is_kept_or_dropped_with_its_reason(tmp_path: Path) -> None:
-    workspace = make_workspace(tmp_path / "run")
+    own_items = tmp_path / "own.jsonl"
+    own_items.write_text('{"task_id": "own/0", "prompt": "' + OWN_ITEM + '"}\n')
+    workspace = make_workspace(tmp_path / "run", [f"evaluate.humaneval_data={own_items}"])
     different = prose()
     texts = {f"good{number}": next(different) for number in range(60)}
     texts |= {
@@ -62,6 +65,7 @@ def test_everything_read_is_kept_or_dropped_with_its_reason(tmp_path: Path) -> N
         "twice": texts["good3"].replace(". ", ".\n\n"),
         "nearly": texts["good4"].replace(" is ", " was ", 1),
         "exam": f"{next(different)} {ITEM} {next(different)}",
+        "own exam": f"{next(different)} {OWN_ITEM} {next(different)}",
         "letter": f"{next(different)} Write to jane.doe@mail.example for more of it.",
     }
     write_inputs(workspace, texts)
@@ -79,6 +83,7 @@ def test_everything_read_is_kept_or_dropped_with_its_reason(tmp_path: Path) -> N
         "twice": "duplicates",
         "nearly": "duplicates",
         "exam": "decontamination",
+        "own exam": "decontamination",
     }
     kept = {
         row["id"]: row["text"]
@@ -97,7 +102,7 @@ def test_everything_read_is_kept_or_dropped_with_its_reason(tmp_path: Path) -> N
     assert steps[0]["documents_in"] == len(texts)
     assert sum(size["documents"] for size in funnel["kept"].values()) == len(kept)
     card = (workspace / artifacts.CORPUS_CARD).read_text()
-    assert "| mine | file:x | MIT | 66 |" in card
+    assert "| mine | file:x | MIT | 67 |" in card
     assert "| language | language de | 1 |" in card
 
 
