@@ -1,6 +1,8 @@
 """prepare_corpus: every document read is kept or dropped with its reason, and the same input gives the same bytes."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from pipelines.core.records import Document
 from pipelines.model.moderation import FeatureShape, Moderator
 from pipelines.prepare_corpus import check_quarantine
 from tests.slurm import install_slurm
-from tests.workspaces import ROOT, make_workspace, run_stage
+from tests.workspaces import ROOT, make_workspace, run_stage, stage_environment
 
 ITEM = "Which planet of the Solar System takes the least time to go once around the Sun?"
 OWN_ITEM = "Return the letters of the longest river name in the list, sorted from the last one to the first."
@@ -150,6 +152,39 @@ def test_slurm_writes_the_bytes_of_local_workers(tmp_path: Path, monkeypatch: py
         assert done.returncode == 0, done.stderr
     assert outputs(here) == outputs(there)
     assert len(list((tmp_path / "slurm" / "queue").glob("*.states"))) == 2  # cleaning and finishing
+
+
+def test_dvc_shows_what_changed_between_two_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+    workspace = make_workspace(
+        tmp_path / "run", ["prepare_corpus.pii_types=[email]", "prepare_corpus.held_out_share=0.3"]
+    )
+    different = prose()
+    texts = {f"text{number}": next(different) for number in range(30)}
+    write_inputs(workspace, texts)
+    shutil.copy(ROOT / "dvc.yaml", workspace)
+
+    def call(*words: str) -> str:
+        environment = stage_environment(workspace)
+        return subprocess.run(words, cwd=workspace, env=environment, check=True, capture_output=True, text=True).stdout
+
+    def dvc(*words: str) -> str:
+        return call(sys.executable, "-m", "dvc", *words)
+
+    call("git", "init", "-q")
+    dvc("init", "-q")
+    for version in (1, 2):
+        dvc("repro", "-q", "--single-item", "prepare_corpus")
+        call("git", "add", "dvc.yaml", "dvc.lock", "params.yaml")
+        call("git", "-c", "user.name=t", "-c", "user.email=t@t.example", "commit", "-q", "-m", f"version {version}")
+        call("git", "tag", f"model-v{version}")
+        write_inputs(workspace, texts | {f"more{number}": next(different) for number in range(20)})
+
+    changes = json.loads(dvc("diff", "--json", "model-v1", "model-v2"))
+    changed = {str(artifacts.CORPUS_TRAIN), str(artifacts.CORPUS_CARD), str(artifacts.CORPUS_FUNNEL)}
+    assert changed <= {entry["path"] for entry in changes["modified"]}
+    numbers = json.loads(dvc("metrics", "diff", "--json", "model-v1", "model-v2"))
+    assert numbers[str(artifacts.metrics_of("prepare_corpus"))]["documents_read"] == {"old": 30, "new": 50, "diff": 20}
 
 
 def test_nothing_left_is_bad_input_that_says_where_to_look(tmp_path: Path) -> None:
