@@ -107,12 +107,17 @@ def read_documents(path: Path) -> Iterator[Document]:
     return map(Document.from_row, read_rows(path))
 
 
-def clean(files: list[Path], work: Path, params: PrepareCorpus, seed: int, task: int) -> None:
-    """Pass 1 over one file: what stays, its fingerprints, and what was dropped."""
-    shard, steps = Shard(work, task), cleaning_steps(params)
+def largest_first(paths: list[Path]) -> list[int]:
+    """The numbers of `paths` in the order of tasks, so that no worker begins a large file when the others end."""
+    return sorted(range(len(paths)), key=lambda number: paths[number].stat().st_size, reverse=True)
+
+
+def clean(files: list[Path], work: Path, params: PrepareCorpus, seed: int, order: list[int], task: int) -> None:
+    """Pass 1 over the file of a task: what stays, its fingerprints, and what was dropped."""
+    shard, steps = Shard(work, order[task]), cleaning_steps(params)
     funnel, fingerprints = Funnel(steps), Fingerprints(seed)
     with open_rows(shard.path("clean.jsonl.gz")) as write, open_rows(shard.path("dropped-1.jsonl.gz")) as write_dropped:
-        for result in run_steps(read_documents(files[task]), steps, funnel):
+        for result in run_steps(read_documents(files[shard.number]), steps, funnel):
             if isinstance(result, Dropped):
                 write_dropped(result.to_row())
             else:
@@ -133,9 +138,9 @@ def find_repeats(shards: list[Shard], similarity: float) -> None:
         np.save(shard.path("repeats.npy"), np.stack(repeats))
 
 
-def finish(work: Path, params: PrepareCorpus, evaluation: list[Path], seed: int, task: int) -> None:
-    """Pass 3 over one cleaned file: what stays, by split, and what was dropped."""
-    shard = Shard(work, task)
+def finish(work: Path, params: PrepareCorpus, evaluation: list[Path], seed: int, order: list[int], task: int) -> None:
+    """Pass 3 over the cleaned file of a task: what stays, by split, and what was dropped."""
+    shard = Shard(work, order[task])
     steps = finishing_steps(params, evaluation, Repeats(*np.load(shard.path("repeats.npy"))))
     funnel = Funnel(steps)
     kept = {split: {"documents": 0, "words": 0, "bytes": 0} for split in SPLITS}
@@ -215,9 +220,11 @@ def main() -> None:
         work = work_folder(files, evaluation, stage.params)
         shards = [Shard(work, number) for number in range(len(files))]
 
-        run_tasks(partial(clean, files, work, params, seed), len(files), work / "clean", workers)
+        order = largest_first(files)
+        run_tasks(partial(clean, files, work, params, seed, order), len(files), work / "clean", workers)
         find_repeats(shards, params.near_duplicate_similarity)
-        run_tasks(partial(finish, work, params, evaluation, seed), len(files), work / "finish", workers)
+        order = largest_first([shard.path("clean.jsonl.gz") for shard in shards])
+        run_tasks(partial(finish, work, params, evaluation, seed, order), len(files), work / "finish", workers)
 
         for split, path in zip(SPLITS, (artifacts.CORPUS_TRAIN, artifacts.CORPUS_HELD_OUT), strict=True):
             concatenate((shard.path(f"{split}.jsonl.gz") for shard in shards), path)

@@ -54,6 +54,7 @@ def run_tasks(work: Callable[[int], None], tasks: int, place: Path, workers: Wor
         BadInput: a task raised it, or what the executor needs is not there.
         RuntimeError: tasks failed on Ray or Slurm; names them and the log folder. A local task's own error is raised.
     """
+    import multiprocess
     from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
 
     place = place.resolve()
@@ -65,6 +66,7 @@ def run_tasks(work: Callable[[int], None], tasks: int, place: Path, workers: Wor
         case "local":
             # The stage's own threads are enough for one worker; more of them would fight over the cores.
             os.environ.setdefault("OMP_NUM_THREADS", "1")
+            multiprocess.get_context("forkserver").set_forkserver_preload(_loaded_modules())
             LocalPipelineExecutor(**common, workers=min(workers.count, tasks)).run()
         case "ray":
             _open_ray()
@@ -82,6 +84,15 @@ def run_tasks(work: Callable[[int], None], tasks: int, place: Path, workers: Wor
                 sbatch_args={"kill-on-invalid-dep": "yes"},
             )
             _run_on_slurm(slurm_executor, place)
+
+
+def _loaded_modules() -> list[str]:
+    """Our modules in use, for the process that workers are forked from: they and what they import load once.
+
+    Without the stage itself, which every worker runs again as its main module.
+    """
+    stage = getattr(sys.modules["__main__"].__spec__, "name", None)
+    return sorted(name for name in sys.modules if name.startswith("pipelines.") and name != stage)
 
 
 def _open_ray() -> None:
