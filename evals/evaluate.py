@@ -37,13 +37,15 @@ from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, read_rows, write_json, write_rows
 from pipelines.core.records import Preference
 from pipelines.core.stage import Stage, open_stage
+from pipelines.data.decontamination import evaluation_files
 from pipelines.model.engine import TransformersEngine
 from pipelines.model.moderation import Moderator
 from pipelines.model.rendering import render_answer
 from pipelines.model.rewards import RewardScorer
 
 INTERVAL_ALPHA = 0.05  # two-sided, of the intervals shown
-SAFETY_DATA = Path("evals/datasets/safety.jsonl")
+EVALUATION_DATA = Path("evals/datasets")
+SAFETY_DATA = EVALUATION_DATA / "safety.jsonl"
 REWARD_METRICS = ("reward", "standardized")
 # How much of the corpus is looked through again; prepare_corpus has looked through all of it.
 CONTAMINATION_CHARACTERS = 4_000_000
@@ -251,8 +253,8 @@ def training_texts() -> Iterator[str]:
 
 def check_contamination(params: Params) -> dict[str, Any]:
     """Evaluation items that occur in the training data."""
-    paths = (params.evaluate.mmlu_data, params.evaluate.humaneval_data, str(SAFETY_DATA))
-    items: Iterator[Row] = itertools.chain.from_iterable(read_rows(Path(path)) for path in paths)
+    files = evaluation_files(EVALUATION_DATA, params.evaluate.mmlu_data, params.evaluate.humaneval_data)
+    items: Iterator[Row] = itertools.chain.from_iterable(map(read_rows, files))
     return contaminated(items, training_texts(), params.prepare_corpus.decontamination_ngram)
 
 

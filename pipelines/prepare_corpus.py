@@ -1,6 +1,7 @@
 """Stage `prepare_corpus`: raw documents become clean text; every drop is kept with its step and reason.
 
-In: `artifacts/ingest`, the classifier of `artifacts/train_moderation`, `evals/datasets` (must not be in it).
+In: `artifacts/ingest`, the classifier of `artifacts/train_moderation`, the evaluation sets (must not be in it):
+`evals/datasets` and what `evaluate.mmlu_data` and `evaluate.humaneval_data` name.
 Out: `train.jsonl.gz` and `held_out.jsonl.gz` (Document rows), `dropped.jsonl.gz` ({step, reason, document}),
 `drop_samples.jsonl` (20 of each reason), `funnel.json` (documents and bytes per step and source), `funnel.svg`, and the
 data set card `card.md`.
@@ -28,7 +29,7 @@ from pipelines.core.jsonl import Row, open_rows, read_json, read_rows, write_jso
 from pipelines.core.records import Document, content_id
 from pipelines.core.stage import open_stage
 from pipelines.data.corpus_report import card, funnel_svg
-from pipelines.data.decontamination import decontamination_filter, evaluation_texts
+from pipelines.data.decontamination import decontamination_filter, evaluation_files, evaluation_texts
 from pipelines.data.dedup import Fingerprints, exact_repeats, near_repeats
 from pipelines.data.extraction import extract_html
 from pipelines.data.harm import harm_filter
@@ -90,12 +91,12 @@ def repeats_filter(repeats: Repeats) -> Filter:
     return keep
 
 
-def finishing_steps(params: PrepareCorpus, repeats: Repeats) -> list[Step]:
-    """The steps for what is left of one file, whose `repeats` pass 2 found."""
+def finishing_steps(params: PrepareCorpus, evaluation: list[Path], repeats: Repeats) -> list[Step]:
+    """The steps for what is left of one file, whose `repeats` pass 2 found; `evaluation` is what must not be in it."""
     ngram = params.decontamination_ngram
     return [
         filtering("duplicates", repeats_filter(repeats)),
-        filtering("decontamination", decontamination_filter(evaluation_texts(EVALUATION_DATA), ngram)),
+        filtering("decontamination", decontamination_filter(evaluation_texts(evaluation), ngram)),
         filtering("harm", harm_filter(Moderator.load(artifacts.TRAIN_MODERATION).score, params.max_moderation_score)),
         transforming("redact_pii", redactor(params.pii_types)),
     ]
@@ -106,12 +107,17 @@ def read_documents(path: Path) -> Iterator[Document]:
     return map(Document.from_row, read_rows(path))
 
 
-def clean(files: list[Path], work: Path, params: PrepareCorpus, seed: int, task: int) -> None:
-    """Pass 1 over one file: what stays, its fingerprints, and what was dropped."""
-    shard, steps = Shard(work, task), cleaning_steps(params)
+def largest_first(paths: list[Path]) -> list[int]:
+    """The numbers of `paths` in the order of tasks, so that no worker begins a large file when the others end."""
+    return sorted(range(len(paths)), key=lambda number: paths[number].stat().st_size, reverse=True)
+
+
+def clean(files: list[Path], work: Path, params: PrepareCorpus, seed: int, order: list[int], task: int) -> None:
+    """Pass 1 over the file of a task: what stays, its fingerprints, and what was dropped."""
+    shard, steps = Shard(work, order[task]), cleaning_steps(params)
     funnel, fingerprints = Funnel(steps), Fingerprints(seed)
     with open_rows(shard.path("clean.jsonl.gz")) as write, open_rows(shard.path("dropped-1.jsonl.gz")) as write_dropped:
-        for result in run_steps(read_documents(files[task]), steps, funnel):
+        for result in run_steps(read_documents(files[shard.number]), steps, funnel):
             if isinstance(result, Dropped):
                 write_dropped(result.to_row())
             else:
@@ -132,10 +138,10 @@ def find_repeats(shards: list[Shard], similarity: float) -> None:
         np.save(shard.path("repeats.npy"), np.stack(repeats))
 
 
-def finish(work: Path, params: PrepareCorpus, seed: int, task: int) -> None:
-    """Pass 3 over one cleaned file: what stays, by split, and what was dropped."""
-    shard = Shard(work, task)
-    steps = finishing_steps(params, Repeats(*np.load(shard.path("repeats.npy"))))
+def finish(work: Path, params: PrepareCorpus, evaluation: list[Path], seed: int, order: list[int], task: int) -> None:
+    """Pass 3 over the cleaned file of a task: what stays, by split, and what was dropped."""
+    shard = Shard(work, order[task])
+    steps = finishing_steps(params, evaluation, Repeats(*np.load(shard.path("repeats.npy"))))
     funnel = Funnel(steps)
     kept = {split: {"documents": 0, "words": 0, "bytes": 0} for split in SPLITS}
     with ExitStack() as files:
@@ -192,10 +198,10 @@ def check_quarantine(manifest: Row, max_share: float) -> None:
             )
 
 
-def work_folder(files: list[Path], params: Params) -> Path:
+def work_folder(files: list[Path], evaluation: list[Path], params: Params) -> Path:
     """The folder for what passes leave to each other: one for each input, and no other stays."""
-    inputs = [[path.name, file_sha256(path)] for path in files]
-    inputs += [[path.name, file_sha256(path)] for path in sorted(artifacts.TRAIN_MODERATION.iterdir())]
+    read = [*files, *evaluation, *sorted(artifacts.TRAIN_MODERATION.iterdir())]
+    inputs = [[path.name, file_sha256(path)] for path in read]
     work = WORK / content_id([inputs, params.prepare_corpus.model_dump(), params.seed])
     for other in set(WORK.glob("*")) - {work}:
         shutil.rmtree(other)
@@ -209,12 +215,16 @@ def main() -> None:
         manifest = read_json(artifacts.INGEST_MANIFEST)
         check_quarantine(manifest, params.max_quarantined_share)
         files = sorted(artifacts.INGEST_CORPUS.glob("*.jsonl.gz"))
-        work = work_folder(files, stage.params)
+        evaluate = stage.params.evaluate
+        evaluation = evaluation_files(EVALUATION_DATA, evaluate.mmlu_data, evaluate.humaneval_data)
+        work = work_folder(files, evaluation, stage.params)
         shards = [Shard(work, number) for number in range(len(files))]
 
-        run_tasks(partial(clean, files, work, params, seed), len(files), work / "clean", workers)
+        order = largest_first(files)
+        run_tasks(partial(clean, files, work, params, seed, order), len(files), work / "clean", workers)
         find_repeats(shards, params.near_duplicate_similarity)
-        run_tasks(partial(finish, work, params, seed), len(files), work / "finish", workers)
+        order = largest_first([shard.path("clean.jsonl.gz") for shard in shards])
+        run_tasks(partial(finish, work, params, evaluation, seed, order), len(files), work / "finish", workers)
 
         for split, path in zip(SPLITS, (artifacts.CORPUS_TRAIN, artifacts.CORPUS_HELD_OUT), strict=True):
             concatenate((shard.path(f"{split}.jsonl.gz") for shard in shards), path)
@@ -251,4 +261,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # By its own name, not as __main__: other machines find the tasks by the name of their module.
+    from pipelines.prepare_corpus import main as run
+
+    run()

@@ -20,7 +20,7 @@ from pipelines.core import artifacts
 from pipelines.core.config import Params, Pretrain
 from pipelines.core.errors import BadInput
 from pipelines.core.stage import Stage, open_stage
-from pipelines.data.shards import ShardManifest, Tokens, batch_windows, open_shard, window, window_count
+from pipelines.data.shards import ShardManifest, Tokens, batch_windows, open_tokens, window, window_count
 from pipelines.model import architecture
 from pipelines.model.checkpoints import cast_weights, find_base_model, fit_to_tokenizer, load_base_model, save_model
 from pipelines.training.schedules import cosine
@@ -174,8 +174,8 @@ def main() -> None:
         seed_everything(stage.params.seed)
         tokenizer = AutoTokenizer.from_pretrained(artifacts.TRAIN_TOKENIZER, local_files_only=True)
         manifest = ShardManifest.read(artifacts.TOKENS_MANIFEST)
-        tokens = open_shard(artifacts.TOKENIZE_CORPUS, manifest.train, manifest.dtype)
-        held_out = open_shard(artifacts.TOKENIZE_CORPUS, manifest.held_out, manifest.dtype)
+        tokens = open_tokens(artifacts.TOKENIZE_CORPUS, manifest.train, manifest.dtype)
+        held_out = open_tokens(artifacts.TOKENIZE_CORPUS, manifest.held_out, manifest.dtype)
         if not window_count(len(held_out), params.sequence_tokens):
             raise BadInput(
                 f"the held-out text has {len(held_out)} tokens, fewer than pretrain.sequence_tokens "

@@ -31,9 +31,8 @@ VALIDATE_CORPUS = ROOT / "validate_corpus"
 TRAIN_TOKENIZER = ROOT / "train_tokenizer"
 
 TOKENIZE_CORPUS = ROOT / "tokenize_corpus"
-TOKENS_TRAIN = TOKENIZE_CORPUS / "train.bin"
-TOKENS_HELD_OUT = TOKENIZE_CORPUS / "held_out.bin"
-TOKENS_MANIFEST = TOKENIZE_CORPUS / "manifest.json"
+TOKENS_MANIFEST = TOKENIZE_CORPUS / "manifest.json"  # names <split>-<number>.bin
+TOKENS_CARD = TOKENIZE_CORPUS / "card.md"
 
 PRETRAIN = ROOT / "pretrain"
 

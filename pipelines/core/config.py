@@ -176,7 +176,8 @@ class TrainTokenizer(Section):
 
 
 class TokenizeCorpus(Section):
-    max_tokens: Positive
+    max_tokens: Positive  # of each split
+    shard_tokens: Positive  # in one file; what a killed stage loses at most
 
 
 class Architecture(Section):
@@ -581,15 +582,29 @@ def profile_names(root: Path) -> list[str]:
     return sorted(path.stem for path in (root / "profiles").glob("*.yaml"))
 
 
+def read_profile(root: Path, name: str, over: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A profile, laid over the one that its `base` names; `over` are the profiles that lie over it.
+
+    Raises:
+        BadInput: no such profile, or a profile that is its own base.
+    """
+    if name in over:
+        raise BadInput(f"profiles/{over[-1]}.yaml: base {name!r} goes in a circle: {' -> '.join((*over, name))}")
+    if name not in profile_names(root):
+        given = f"profiles/{over[-1]}.yaml: unknown base" if over else "unknown profile"
+        raise BadInput(f"{given} {name!r}; valid: {profile_names(root)}")
+    values = read_yaml(root / "profiles" / f"{name}.yaml")
+    base = values.pop("base", None)
+    return values if base is None else merge(read_profile(root, base, (*over, name)), values)
+
+
 def resolve(root: Path, profile: str, overrides: list[str]) -> dict[str, Any]:
     """params.yaml of `root` + profile + overrides, checked, as plain values.
 
     Raises:
         BadInput: unknown profile, parameter or type; the valid ones are listed.
     """
-    if profile not in profile_names(root):
-        raise BadInput(f"unknown profile {profile!r}; valid: {profile_names(root)}")
-    values = merge(read_yaml(root / "params.yaml"), read_yaml(root / "profiles" / f"{profile}.yaml"))
+    values = merge(read_yaml(root / "params.yaml"), read_profile(root, profile))
     for override in overrides:
         values = apply_override(values, override)
     parse(values, f"params.yaml with profile {profile!r} and overrides {overrides}")

@@ -1,4 +1,6 @@
-"""Drops documents that share a run of words with an evaluation item.
+"""Finds evaluation items in other texts, and drops documents that share a run of words with one.
+
+`prepare_corpus` drops, `validate_corpus` and `evaluate` look again.
 
 What makes an item of a text: a question or prompt by itself from 3 words on, another field from 8 words on, and a
 question together with its choices. An item of more than `ngram` words is found by any run of `ngram` of its words, a
@@ -61,9 +63,15 @@ def item_texts(row: dict[str, Any]) -> Iterator[str]:
                 yield together
 
 
-def evaluation_texts(folder: Path) -> Iterator[str]:
-    """What to look for, of every row in the JSONL files of `folder`."""
-    for path in sorted(folder.glob("*.jsonl")):
+def evaluation_files(folder: Path, *configured: str) -> list[Path]:
+    """Every evaluation set in use: the JSONL files of `folder`, and those that parameters name, each once."""
+    found = {path.resolve(): path for path in (*map(Path, configured), *sorted(folder.glob("*.jsonl")))}
+    return sorted(found.values())
+
+
+def evaluation_texts(files: Iterable[Path]) -> Iterator[str]:
+    """What to look for, of every row of `files`."""
+    for path in files:
         for row in read_rows(path):
             yield from item_texts(row)
 
@@ -118,17 +126,20 @@ class ItemIndex:
 
     def occurs_in(self, text: str) -> bool:
         """Whether `text` has one of the runs."""
-        return any(self._occurs(reading.hashes) for reading in readings(text))
+        return next(self.found_in(text), None) is not None
 
-    def _occurs(self, hashes: Hashes) -> bool:
+    def found_in(self, text: str) -> Iterator[int]:
+        """The hashes of the runs that `text` has, some more than once."""
+        for reading in readings(text):
+            yield from self._found(reading.hashes)
+
+    def _found(self, hashes: Hashes) -> Iterator[int]:
         longest = min(max(self._lengths, default=0), len(hashes))
         for length, runs in enumerate(ngram_hashes_to(hashes, longest), start=1):
             if length in self._lengths:
                 likely = runs[self._table[runs >> self._shift]]
                 places = np.minimum(np.searchsorted(self._runs, likely), len(self._runs) - 1)
-                if (self._runs[places] == likely).any():
-                    return True
-        return False
+                yield from likely[self._runs[places] == likely].tolist()
 
 
 def decontamination_filter(texts: Iterable[str], ngram: int) -> Filter:

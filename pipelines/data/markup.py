@@ -81,9 +81,12 @@ def rst_to_markdown(text: str) -> str:
     while number < len(lines):
         line = lines[number]
         overline = (
-            bool(_UNDERLINE.match(line)) and number + 2 < len(lines) and lines[number + 2].rstrip() == line.rstrip()
+            bool(_UNDERLINE.match(line))
+            and number + 2 < len(lines)
+            and lines[number + 2].rstrip() == line.rstrip()
+            and bool(lines[number + 1].strip())
         )
-        if overline and lines[number + 1].strip():
+        if overline:
             number += 1
             line = lines[number].strip()
         if overline or _is_heading(lines, number):

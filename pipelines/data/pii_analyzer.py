@@ -4,7 +4,9 @@ Patterns, street addresses and names of people are ours. Presidio's registry add
 MEDICAL_LICENSE or UK_NHS.
 """
 
-from collections.abc import Callable, Collection, Iterable
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,6 +19,19 @@ from pipelines.data.street_addresses import find_addresses, load_countries
 Finder = Callable[[str], list[Finding]]
 
 _BATCH = 64  # windows of text that the entity model takes at once
+_UNUSED = ("torch", "transformers")  # spaCy and Presidio import them where they are: 350 MiB and seconds for nothing
+
+
+@contextmanager
+def hidden(names: Iterable[str]) -> Iterator[None]:
+    """Packages that are not loaded yet seem not to be installed inside the block."""
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None is what import takes for absent
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
 
 
 def first_come(findings: Iterable[Finding]) -> list[Finding]:
@@ -103,14 +118,15 @@ def load_finder(kinds: Collection[str]) -> Finder:
     """
     if set(kinds) <= set(PATTERN_KINDS):
         return partial(find_pii, kinds=kinds)
-    from presidio_analyzer import AnalyzerEngine
-    from presidio_analyzer.nlp_engine import NoOpNlpEngine
+    with hidden(_UNUSED):
+        from presidio_analyzer import AnalyzerEngine
+        from presidio_analyzer.nlp_engine import NoOpNlpEngine
 
-    # The model sees windows, not whole texts, so it is a recognizer of ours and not Presidio's engine.
-    engine = AnalyzerEngine(
-        registry=_registry(_own_finders(kinds), kinds),
-        nlp_engine=NoOpNlpEngine([{"lang_code": "en", "model_name": "none"}]),
-    )
+        # The model sees windows, not whole texts, so it is a recognizer of ours and not Presidio's engine.
+        engine = AnalyzerEngine(
+            registry=_registry(_own_finders(kinds), kinds),
+            nlp_engine=NoOpNlpEngine([{"lang_code": "en", "model_name": "none"}]),
+        )
     certainty = {kind: place for place, kind in enumerate((*KINDS[:-2], "address", "person"))}
 
     def find(text: str) -> list[Finding]:

@@ -24,7 +24,15 @@ def test_a_shorter_item_must_occur_whole() -> None:
     assert found("What do decomposers such as fungi do in a garden?", question) == []
 
 
-def test_items_of_a_few_words_are_not_checked() -> None:
-    report = contaminated([{"id": "q", "question": "What is inflation?"}], ["What is inflation?"], 13)
+def test_items_of_a_word_or_two_are_not_checked() -> None:
+    report = contaminated([{"id": "q", "question": "Inflation?"}], ["Inflation?"], 13)
     assert report["checked"] == 0
     assert report["contaminated_share"] == 0.0
+
+
+def test_each_item_is_found_by_its_own_words() -> None:
+    other = {"task_id": "p", "prompt": "Return the sum of the two smallest numbers of a list of any length."}
+    items = [{"id": "q", "question": LONG}, other, {"id": "r", "question": f"Say it again: {LONG}"}]
+    report = contaminated(items, ["Nothing.", f"A quiz. {LONG} Mercury."], 13)
+    assert report["contaminated"] == ["q", "r"]
+    assert report["contaminated_share"] == 2 / 3

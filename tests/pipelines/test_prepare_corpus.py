@@ -1,11 +1,13 @@
 """prepare_corpus: every document read is kept or dropped with its reason, and the same input gives the same bytes."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,11 @@ from pipelines.core.jsonl import Row, read_json, read_rows, write_json, write_ro
 from pipelines.core.records import Document
 from pipelines.model.moderation import FeatureShape, Moderator
 from pipelines.prepare_corpus import check_quarantine
-from tests.workspaces import ROOT, make_workspace, run_stage
+from tests.slurm import install_slurm
+from tests.workspaces import ROOT, make_workspace, run_stage, stage_environment
 
 ITEM = "Which planet of the Solar System takes the least time to go once around the Sun?"
+OWN_ITEM = "Return the letters of the longest river name in the list, sorted from the last one to the first."
 
 
 def prose() -> Iterator[str]:
@@ -52,7 +56,9 @@ def rows_of(workspace: Path, path: Path) -> list[Row]:
 
 
 def test_everything_read_is_kept_or_dropped_with_its_reason(tmp_path: Path) -> None:
-    workspace = make_workspace(tmp_path / "run")
+    own_items = tmp_path / "own.jsonl"
+    own_items.write_text('{"task_id": "own/0", "prompt": "' + OWN_ITEM + '"}\n')
+    workspace = make_workspace(tmp_path / "run", [f"evaluate.humaneval_data={own_items}"])
     different = prose()
     texts = {f"good{number}": next(different) for number in range(60)}
     texts |= {
@@ -61,6 +67,7 @@ def test_everything_read_is_kept_or_dropped_with_its_reason(tmp_path: Path) -> N
         "twice": texts["good3"].replace(". ", ".\n\n"),
         "nearly": texts["good4"].replace(" is ", " was ", 1),
         "exam": f"{next(different)} {ITEM} {next(different)}",
+        "own exam": f"{next(different)} {OWN_ITEM} {next(different)}",
         "letter": f"{next(different)} Write to jane.doe@mail.example for more of it.",
     }
     write_inputs(workspace, texts)
@@ -78,6 +85,7 @@ def test_everything_read_is_kept_or_dropped_with_its_reason(tmp_path: Path) -> N
         "twice": "duplicates",
         "nearly": "duplicates",
         "exam": "decontamination",
+        "own exam": "decontamination",
     }
     kept = {
         row["id"]: row["text"]
@@ -96,7 +104,7 @@ def test_everything_read_is_kept_or_dropped_with_its_reason(tmp_path: Path) -> N
     assert steps[0]["documents_in"] == len(texts)
     assert sum(size["documents"] for size in funnel["kept"].values()) == len(kept)
     card = (workspace / artifacts.CORPUS_CARD).read_text()
-    assert "| mine | file:x | MIT | 66 |" in card
+    assert "| mine | file:x | MIT | 67 |" in card
     assert "| language | language de | 1 |" in card
 
 
@@ -104,8 +112,8 @@ def outputs(workspace: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (workspace / artifacts.PREPARE_CORPUS).iterdir()}
 
 
-def several_files(folder: Path, workers: int) -> Path:
-    workspace = make_workspace(folder, [f"resources.workers.count={workers}"])
+def several_files(folder: Path, workers: int, overrides: Sequence[str] = ()) -> Path:
+    workspace = make_workspace(folder, [f"resources.workers.count={workers}", *overrides])
     texts = {f"text{number}": text for number, text in enumerate(prose())}
     write_inputs(workspace, texts | {f"again {name}": text for name, text in texts.items()}, files=3)
     return workspace
@@ -131,6 +139,52 @@ def test_the_bytes_do_not_depend_on_the_workers_nor_on_a_kill(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     assert outputs(killed) == outputs(alone)
     assert not (killed / ".run" / "work" / "prepare_corpus").exists()
+
+
+def test_slurm_writes_the_bytes_of_local_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_slurm(tmp_path / "slurm", monkeypatch)
+    here, there = (
+        several_files(tmp_path / name, 1, [f"resources.workers.executor={name}", "prepare_corpus.pii_types=[email]"])
+        for name in ("local", "slurm")
+    )
+    for workspace in (here, there):
+        done = run_stage(workspace, "pipelines.prepare_corpus")
+        assert done.returncode == 0, done.stderr
+    assert outputs(here) == outputs(there)
+    assert len(list((tmp_path / "slurm" / "queue").glob("*.states"))) == 2  # cleaning and finishing
+
+
+def test_dvc_shows_what_changed_between_two_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+    workspace = make_workspace(
+        tmp_path / "run", ["prepare_corpus.pii_types=[email]", "prepare_corpus.held_out_share=0.3"]
+    )
+    different = prose()
+    texts = {f"text{number}": next(different) for number in range(30)}
+    write_inputs(workspace, texts)
+    shutil.copy(ROOT / "dvc.yaml", workspace)
+
+    def call(*words: str) -> str:
+        environment = stage_environment(workspace)
+        return subprocess.run(words, cwd=workspace, env=environment, check=True, capture_output=True, text=True).stdout
+
+    def dvc(*words: str) -> str:
+        return call(sys.executable, "-m", "dvc", *words)
+
+    call("git", "init", "-q")
+    dvc("init", "-q")
+    for version in (1, 2):
+        dvc("repro", "-q", "--single-item", "prepare_corpus")
+        call("git", "add", "dvc.yaml", "dvc.lock", "params.yaml")
+        call("git", "-c", "user.name=t", "-c", "user.email=t@t.example", "commit", "-q", "-m", f"version {version}")
+        call("git", "tag", f"model-v{version}")
+        write_inputs(workspace, texts | {f"more{number}": next(different) for number in range(20)})
+
+    changes = json.loads(dvc("diff", "--json", "model-v1", "model-v2"))
+    changed = {str(artifacts.CORPUS_TRAIN), str(artifacts.CORPUS_CARD), str(artifacts.CORPUS_FUNNEL)}
+    assert changed <= {entry["path"] for entry in changes["modified"]}
+    numbers = json.loads(dvc("metrics", "diff", "--json", "model-v1", "model-v2"))
+    assert numbers[str(artifacts.metrics_of("prepare_corpus"))]["documents_read"] == {"old": 30, "new": 50, "diff": 20}
 
 
 def test_nothing_left_is_bad_input_that_says_where_to_look(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,7 +12,7 @@ from pipelines.core import artifacts, tracking
 from pipelines.core.config import Pretrain, load_params
 from pipelines.core.errors import ExitCode
 from pipelines.core.jsonl import read_json
-from pipelines.data.shards import ShardManifest, TokenizedDocument, token_dtype, write_shard
+from pipelines.data.shards import ShardManifest, TokenizedDocument, open_tokens, token_dtype, write_split
 from pipelines.model.architecture import build
 from pipelines.model.checkpoints import load_model
 from pipelines.model.tokenizer import train_bpe
@@ -37,9 +36,13 @@ def enter(folder: Path, monkeypatch: pytest.MonkeyPatch, overrides: Sequence[str
     enter_workspace(folder, monkeypatch, [*SMALL, *overrides])
     train_bpe(TEXTS, VOCABULARY).save_pretrained(artifacts.TRAIN_TOKENIZER)
     # The text counts up, so that the next token is easy to learn.
-    documents = [TokenizedDocument([3 + (start + n) % 40 for n in range(20)], bytes=60) for start in range(100)]
-    train = write_shard(artifacts.TOKENS_TRAIN, documents, VOCABULARY, 0, 10_000)
-    held_out = write_shard(artifacts.TOKENS_HELD_OUT, documents[:10], VOCABULARY, 0, 10_000)
+    documents = [TokenizedDocument([3 + (start + n) % 40 for n in range(20)], 60, "test") for start in range(100)]
+    train, held_out = (
+        write_split(
+            artifacts.TOKENIZE_CORPUS, split, lambda _skip, given=given: iter(given), VOCABULARY, 0, 10_000, 500
+        )
+        for split, given in (("train", documents), ("held_out", documents[:10]))
+    )
     dtype = token_dtype(VOCABULARY).str
     ShardManifest(dtype, VOCABULARY, 0, train, held_out).write(artifacts.TOKENS_MANIFEST)
 
@@ -65,7 +68,7 @@ def test_it_learns(finished: Path) -> None:
 def test_the_metrics_are_those_of_the_saved_weights(finished: Path) -> None:
     model = load_model(finished / artifacts.PRETRAIN, "float32").eval()
     manifest = ShardManifest.read(finished / artifacts.TOKENS_MANIFEST)
-    tokens = np.fromfile(finished / artifacts.TOKENIZE_CORPUS / "held_out.bin", manifest.dtype)
+    tokens = open_tokens(finished / artifacts.TOKENIZE_CORPUS, manifest.held_out, manifest.dtype)
     measured = held_out_loss(model, tokens, 32, 1.0, torch.device("cpu"))
     assert measured.loss == pytest.approx(
         read_json(finished / artifacts.metrics_of("pretrain"))["held_out_loss"], rel=1e-4

@@ -1,4 +1,4 @@
-"""The tokenizing stage: shards decode to the corpus, sizes add up, an empty corpus is refused."""
+"""The tokenizing stage: shards decode to the corpus, sizes add up, a kill costs no complete shard, empty is refused."""
 
 from pathlib import Path
 
@@ -9,10 +9,11 @@ from pipelines import tokenize_corpus
 from pipelines.core import artifacts
 from pipelines.core.errors import ExitCode
 from pipelines.core.jsonl import Row, read_json, write_rows
-from pipelines.data.shards import ShardManifest, open_shard
+from pipelines.data.shards import ShardManifest, open_tokens
 from pipelines.model.tokenizer import train_bpe
 from tests.models import TEXTS
 from tests.pipelines.in_process import enter_workspace, exit_code
+from tests.workspaces import kill_stage, make_workspace, run_stage
 
 TRAIN = ["First document.", "Zweites Dökument\n\nwith two paragraphs.", "It spells <|endoftext|> out."]
 HELD_OUT = ["Never trained on."]
@@ -42,7 +43,7 @@ def test_shards_decode_to_the_corpus(
     enter(tmp_path, monkeypatch, tokenizer, HELD_OUT)
     assert exit_code(tokenize_corpus.main) == 0
     manifest = ShardManifest.read(artifacts.TOKENS_MANIFEST)
-    tokens = open_shard(artifacts.TOKENIZE_CORPUS, manifest.train, manifest.dtype).tolist()
+    tokens = open_tokens(artifacts.TOKENIZE_CORPUS, manifest.train, manifest.dtype)[:].tolist()
     documents: list[list[int]] = [[]]
     for token in tokens:
         if token == manifest.end_token:
@@ -53,6 +54,41 @@ def test_shards_decode_to_the_corpus(
     assert manifest.train.bytes == sum(len(text.encode()) for text in TRAIN)
     metrics = read_json(artifacts.metrics_of("tokenize_corpus"))
     assert (metrics["train_tokens"], metrics["held_out_documents"]) == (len(tokens), 1)
+    size = f"3 | {len(tokens):,} | {manifest.train.bytes:,}"
+    text = artifacts.TOKENS_CARD.read_text()
+    assert f"| train | all | 1 | {size} |" in text
+    assert f"| train | test |  | {size} |" in text
+
+
+def outputs(workspace: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (workspace / artifacts.TOKENIZE_CORPUS).iterdir()}
+
+
+def test_a_killed_run_goes_on_after_its_last_complete_shard(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    texts = [f"Number {number}. " + " ".join(TEXTS) * 5 for number in range(3000)]
+    undisturbed, killed = (
+        make_workspace(tmp_path / name, ["tokenize_corpus.shard_tokens=20000"]) for name in ("undisturbed", "killed")
+    )
+    for workspace in (undisturbed, killed):
+        tokenizer.save_pretrained(workspace / artifacts.TRAIN_TOKENIZER)
+        write_rows(workspace / artifacts.CORPUS_TRAIN, rows(texts))
+        write_rows(workspace / artifacts.CORPUS_HELD_OUT, rows(HELD_OUT))
+    done = run_stage(undisturbed, "pipelines.tokenize_corpus")
+    assert done.returncode == 0, done.stderr
+    assert len(outputs(undisturbed)) > 10
+
+    def records() -> list[Path]:
+        return sorted(killed.glob(".run/work/tokenize_corpus/*/train-*.json"))
+
+    kill_stage(killed, "pipelines.tokenize_corpus", lambda: len(records()) > 2)
+    left = {path.with_suffix(".bin").name: path.with_suffix(".bin").stat().st_ino for path in records()}
+    assert len(outputs(undisturbed)) - 3 > len(left)
+    done = run_stage(killed, "pipelines.tokenize_corpus")
+    assert done.returncode == 0, done.stderr
+    assert outputs(killed) == outputs(undisturbed)
+    for name, inode in left.items():
+        assert (killed / artifacts.TOKENIZE_CORPUS / name).stat().st_ino == inode
+    assert not (killed / ".run" / "work" / "tokenize_corpus").exists()
 
 
 def test_an_empty_held_out_part_is_bad_input(

@@ -10,6 +10,7 @@ from pipelines.core.errors import ExitCode
 from pipelines.core.jsonl import read_json, write_rows
 from pipelines.core.records import Document
 from tests.pipelines.in_process import enter_workspace, exit_code
+from tests.workspaces import ROOT
 
 
 def document(number: int, more: str = "") -> Document:
@@ -21,6 +22,7 @@ def test_the_stage_passes_good_data_and_stops_at_personal_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     enter_workspace(tmp_path, monkeypatch, ["validate_corpus.min_documents=20"])
+    Path("evals").symlink_to(ROOT / "evals")
     write_rows(artifacts.CORPUS_HELD_OUT, [document(100).to_row()])
     write_rows(artifacts.CORPUS_TRAIN, [document(number).to_row() for number in range(30)])
     assert exit_code(validate_corpus.main) == 0

@@ -23,6 +23,34 @@ def test_a_mapping_of_another_kind_replaces_instead_of_mixing() -> None:
     assert config.merge(base, {"base_model": {"file": "g"}})["base_model"]["package"] == "a==1"
 
 
+def profiles(root: Path, **files: str) -> Path:
+    (root / "profiles").mkdir()
+    (root / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    for name, text in files.items():
+        (root / "profiles" / f"{name}.yaml").write_text(text)
+    return root
+
+
+def test_a_profile_lies_over_its_base(tmp_path: Path) -> None:
+    root = profiles(
+        tmp_path,
+        large="profile: large\nppo: {steps: 8, epochs: 9}\n",
+        huge="profile: huge\nbase: large\nppo: {steps: 10}\n",
+        huger="profile: huger\nbase: huge\nseed: 7\n",
+    )
+    values = config.resolve(root, "huger", ["ppo.gamma=0.5"])
+    assert (values["profile"], values["seed"]) == ("huger", 7)
+    assert (values["ppo"]["steps"], values["ppo"]["epochs"], values["ppo"]["gamma"]) == (10, 9, 0.5)
+
+
+def test_a_base_that_is_missing_or_goes_in_a_circle_is_named(tmp_path: Path) -> None:
+    root = profiles(tmp_path, a="base: b\n", b="base: a\n", c="base: d\n")
+    with pytest.raises(BadInput, match=r"profiles/b\.yaml: base 'a' goes in a circle: a -> b -> a"):
+        config.resolve(root, "a", [])
+    with pytest.raises(BadInput, match=r"profiles/c\.yaml: unknown base 'd'; valid: \['a', 'b', 'c'\]"):
+        config.resolve(root, "c", [])
+
+
 @pytest.mark.parametrize(
     ("profile", "override", "named"),
     [

@@ -95,6 +95,10 @@ def test_rst_becomes_prose_headings_and_code() -> None:
         assert gone not in text
 
 
+def test_two_rules_with_nothing_between_are_no_heading() -> None:
+    assert rst_to_markdown("above\n\n====\n\n====\n\nbelow") == "above\n\n====\n\n====\n\nbelow"
+
+
 def test_a_text_file_counts_as_rst_only_when_it_looks_like_it() -> None:
     assert "directive" not in clean_markup(document(RST.replace("a comment", "a directive"), "text")).text
     plain = document("Dots .. and `ticks`_ in a plain letter.\n", "text")

@@ -21,6 +21,7 @@ from pipelines.data.decontamination import (
     MIN_WORDS,
     ItemIndex,
     decontamination_filter,
+    evaluation_files,
     evaluation_texts,
     item_texts,
     texts_in,
@@ -254,12 +255,20 @@ def test_every_item_of_the_shipped_evaluations_is_found_when_planted(wrapping: s
     rows = [row for path in sorted(SHIPPED.glob("*.jsonl")) for row in read_rows(path)]
     questions = [str(row["question"] if "question" in row else row["prompt"]) for row in rows]
     assert len(questions) > 200
-    index = ItemIndex(evaluation_texts(SHIPPED), 13)
+    index = ItemIndex(evaluation_texts(evaluation_files(SHIPPED)), 13)
     assert [text for text in questions if not index.occurs_in(planted(text, wrapping))] == []
 
 
+def test_a_configured_file_is_looked_for_once_wherever_it_lies(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "mine.jsonl"
+    elsewhere.write_text('{"question": "' + ITEM + '"}\n')
+    files = evaluation_files(SHIPPED, str(SHIPPED / "knowledge.jsonl"), str(elsewhere))
+    assert sorted(files) == sorted([*SHIPPED.glob("*.jsonl"), elsewhere])
+    assert ItemIndex(evaluation_texts(files), 13).occurs_in(planted(ITEM, "in capitals"))
+
+
 def test_the_shipped_evaluations_drop_no_other_text() -> None:
-    index = ItemIndex(evaluation_texts(SHIPPED), 13)
+    index = ItemIndex(evaluation_texts(evaluation_files(SHIPPED)), 13)
     assert [text[:80] for text in manuals() if index.occurs_in(text)] == []
     assert not index.occurs_in(" ".join(prose(3, 5000)))
 
