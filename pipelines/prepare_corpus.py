@@ -33,10 +33,12 @@ from pipelines.data.dedup import Fingerprints, exact_repeats, near_repeats
 from pipelines.data.extraction import extract_html
 from pipelines.data.harm import harm_filter
 from pipelines.data.language import language_filter
+from pipelines.data.machine_text import machine_text_filter
 from pipelines.data.markup import clean_markup
 from pipelines.data.normalization import normalize
 from pipelines.data.pii_analyzer import redactor
 from pipelines.data.quality import quality_steps
+from pipelines.data.spam import spam_filter
 from pipelines.data.splits import is_held_out
 from pipelines.data.steps import Dropped, Filter, Funnel, Step, Verdict, filtering, merged, run_steps, transforming
 from pipelines.data.workers import run_tasks
@@ -68,13 +70,18 @@ class Shard(NamedTuple):
 
 def cleaning_steps(params: PrepareCorpus) -> list[Step]:
     """The steps that look at a document by itself and are cheap."""
-    return [
+    steps = [
         transforming("extract_html", extract_html),
         transforming("clean_markup", clean_markup),
         transforming("normalize", normalize),
         filtering("language", language_filter(params.language, params.min_language_probability)),
         *quality_steps(params.quality, params.min_words, params.max_words),
     ]
+    if params.spam:
+        steps.append(filtering("spam", spam_filter(params.spam)))
+    if params.machine_text:
+        steps.append(filtering("machine_text", machine_text_filter(params.machine_text)))
+    return steps
 
 
 def repeats_filter(repeats: Repeats) -> Filter:
