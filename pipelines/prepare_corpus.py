@@ -36,6 +36,7 @@ from pipelines.data.language import language_filter
 from pipelines.data.machine_text import machine_text_filter
 from pipelines.data.markup import clean_markup
 from pipelines.data.normalization import normalize
+from pipelines.data.notation import notation_normalizer
 from pipelines.data.pii_analyzer import redactor
 from pipelines.data.quality import quality_steps
 from pipelines.data.spam import spam_filter
@@ -74,6 +75,7 @@ def cleaning_steps(params: PrepareCorpus) -> list[Step]:
         transforming("extract_html", extract_html),
         transforming("clean_markup", clean_markup),
         transforming("normalize", normalize),
+        transforming("scientific_notation", notation_normalizer(params.paper_sources)),
         filtering("language", language_filter(params.language, params.min_language_probability)),
         *quality_steps(params.quality, params.min_words, params.max_words),
     ]
@@ -199,6 +201,17 @@ def check_quarantine(manifest: Row, max_share: float) -> None:
             )
 
 
+def check_paper_sources(manifest: Row, papers: list[str]) -> None:
+    """Fail when `papers` names a source that is not there: its notation would stay as it is without a word.
+
+    Raises:
+        BadInput: no corpus source of that name.
+    """
+    names = [source["name"] for source in manifest["sources"] if source["use"] == "corpus"]
+    if unknown := sorted(set(papers) - set(names)):
+        raise BadInput(f"prepare_corpus.paper_sources names {unknown}; the corpus sources of ingest are {names}")
+
+
 def work_folder(files: list[Path], params: Params) -> Path:
     """The folder for what passes leave to each other: one for each input, and no other stays."""
     inputs = [[path.name, file_sha256(path)] for path in files]
@@ -215,6 +228,7 @@ def main() -> None:
         params, seed, workers = stage.params.prepare_corpus, stage.params.seed, stage.params.resources.workers
         manifest = read_json(artifacts.INGEST_MANIFEST)
         check_quarantine(manifest, params.max_quarantined_share)
+        check_paper_sources(manifest, params.paper_sources)
         files = sorted(artifacts.INGEST_CORPUS.glob("*.jsonl.gz"))
         work = work_folder(files, stage.params)
         shards = [Shard(work, number) for number in range(len(files))]

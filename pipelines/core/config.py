@@ -167,6 +167,7 @@ class MachineTextRules(Section):
 
     max_assistant_phrases_per_1000_words: PositiveFloat
     max_unfilled_per_1000_words: PositiveFloat  # places of a template
+    min_different_unfilled: Positive  # of these, before their density counts: a letter may end with one
     max_template_share: Share  # words in sentences that differ in names and numbers alone
     min_different_of_100_words: Positive  # fewer make a window of 100 words a loop
     max_loop_share: Share  # of the windows

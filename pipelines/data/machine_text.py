@@ -27,7 +27,7 @@ ASSISTANT_PHRASES = (
     "i'm unable to assist with", "i am unable to assist with", "i cannot assist with that", "i can't assist with that",
     "i cannot provide assistance with", "it is not appropriate for me to", "regenerate response",
     "certainly! here is a", "certainly! here's a", "sure! here is a", "sure! here's a", "sure, here is a ",
-    "sure, here's a ", "i hope this helps! let me know", "is there anything else i can help you with",
+    "sure, here's a ", "i hope this helps! let me know",
     "feel free to ask if you have any more questions", "here's a rewritten version", "here is a rewritten version",
 )  # fmt: skip
 # What a template leaves behind where nobody filled it in, and spun alternatives: {good|great|fine}.
@@ -51,9 +51,9 @@ def assistant_density(text: str) -> float:
     return 1000 * sum(counts) / max(len(text.split()), 1)
 
 
-def unfilled_density(text: str) -> float:
-    """Unfilled places of a template per 1,000 words."""
-    return 1000 * sum(1 for _ in _UNFILLED.finditer(text)) / max(len(text.split()), 1)
+def unfilled(text: str) -> list[str]:
+    """The places of a template that nobody filled in."""
+    return [found[0] for found in _UNFILLED.finditer(text)]
 
 
 def template_share(text: str) -> float:
@@ -102,7 +102,9 @@ def machine_reason(text: str, rules: MachineTextRules) -> str | None:
     """Which of `rules` the text breaks, None when it breaks none."""
     if assistant_density(text) > rules.max_assistant_phrases_per_1000_words:
         return "phrases of an assistant"
-    if unfilled_density(text) > rules.max_unfilled_per_1000_words:
+    places = unfilled(text)
+    density = 1000 * len(places) / max(len(text.split()), 1)
+    if len(set(places)) >= rules.min_different_unfilled and density > rules.max_unfilled_per_1000_words:
         return "template left unfilled"
     if loop_share(text, rules.min_different_of_100_words) > rules.max_loop_share:
         return "words in a loop"

@@ -40,10 +40,14 @@ _LINK = re.compile(r"(?:https?://|\bwww\.)[^\s<>\"')\]]+")
 _KEYWORD = re.compile(r"[^\W\d_]{4,}")  # shorter words are mostly grammar
 # Longer words of grammar, which lead every honest text.
 _GRAMMAR = frozenset(
-    "about after also because been before being both could does each every from have here into just like made make"
-    " many more most much must only other over same should some such than that their them then there these they this"
-    " those used using very want were what when where which while will with would your".split()
-)
+    (
+        "about", "after", "also", "because", "been", "before", "being", "both", "could", "does", "each", "every",
+        "from", "have", "here", "into", "just", "like", "made", "make", "many", "more", "most", "much", "must", "only",
+        "other", "over", "same", "should", "some", "such", "than", "that", "their", "them", "then", "there", "these",
+        "they", "this", "those", "used", "using", "very", "want", "were", "what", "when", "where", "which", "while",
+        "will", "with", "would", "your",
+    )
+)  # fmt: skip
 
 
 def link_share(text: str) -> float:

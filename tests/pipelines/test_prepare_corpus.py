@@ -16,7 +16,7 @@ from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import Row, read_json, read_rows, write_json, write_rows
 from pipelines.core.records import Document
 from pipelines.model.moderation import FeatureShape, Moderator
-from pipelines.prepare_corpus import check_quarantine
+from pipelines.prepare_corpus import check_paper_sources, check_quarantine
 from tests.workspaces import ROOT, make_workspace, run_stage
 
 ITEM = "Which planet of the Solar System takes the least time to go once around the Sun?"
@@ -146,3 +146,12 @@ def test_too_much_that_could_not_be_read_ends_the_run() -> None:
     check_quarantine(manifest, 0.05)
     with pytest.raises(BadInput, match=r"source mine: 3 of 100 pieces could not be read \(3.0%\)"):
         check_quarantine(manifest, 0.02)
+
+
+def test_a_paper_source_that_is_not_there_ends_the_run() -> None:
+    manifest = {"sources": [{"name": "arxiv", "use": "corpus"}, {"name": "labelled", "use": "moderation"}]}
+    check_paper_sources(manifest, ["arxiv"])
+    with pytest.raises(
+        BadInput, match=r"paper_sources names \['labelled'\]; the corpus sources of ingest are \['arxiv'\]"
+    ):
+        check_paper_sources(manifest, ["arxiv", "labelled"])

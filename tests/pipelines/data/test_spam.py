@@ -123,6 +123,7 @@ def test_machine_text_falls_with_its_reason(text: str, reason: str) -> None:
         PROSE,
         ARTICLE + 'Such models often begin a refusal with "As an AI language model", which tells on them. ' + PROSE,
         PROSE + "Set [your name] in the form; start the service by `service {start|stop|restart}`. " + PROSE * 4,
+        "Dear Sir or Madam,\n\n" + PROSE + "\n\nYours faithfully,\n[Your name]",
         PROSE + "It rains in Paris. It rains in Rome. It rains in Oslo. " + PROSE,
         "```\nfor row in table:\n    total = total + row.price * row.count\n```\n" + PROSE,
     ],
