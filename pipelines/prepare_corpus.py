@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.core import artifacts
 from pipelines.core.config import Params, PrepareCorpus
@@ -29,7 +28,7 @@ from pipelines.core.records import Document, content_id
 from pipelines.core.stage import open_stage
 from pipelines.data.corpus_report import card, funnel_svg
 from pipelines.data.decontamination import decontamination_filter, evaluation_texts
-from pipelines.data.dedup import Fingerprints, exact_repeats, near_repeats
+from pipelines.data.dedup import Fingerprints, Repeats, exact_repeats, near_repeats, repeats_filter
 from pipelines.data.extraction import extract_html
 from pipelines.data.harm import harm_filter
 from pipelines.data.language import language_filter
@@ -41,7 +40,7 @@ from pipelines.data.pii_analyzer import redactor
 from pipelines.data.quality import quality_steps
 from pipelines.data.spam import spam_filter
 from pipelines.data.splits import is_held_out
-from pipelines.data.steps import Dropped, Filter, Funnel, Step, Verdict, filtering, merged, run_steps, transforming
+from pipelines.data.steps import Dropped, Funnel, Step, filtering, merged, run_steps, transforming
 from pipelines.data.workers import run_tasks
 from pipelines.model.moderation import Moderator
 
@@ -50,13 +49,6 @@ WORK = artifacts.RUN / "work" / "prepare_corpus"
 SPLITS = ("train", "held_out")
 SAMPLES = 20  # of the drops for each reason
 SAMPLE_CHARACTERS = 1000
-
-
-class Repeats(NamedTuple):
-    """Which documents of a file [n] repeat an earlier one, of this or another file."""
-
-    exact: NDArray[np.bool_]
-    near: NDArray[np.bool_]
 
 
 class Shard(NamedTuple):
@@ -84,19 +76,6 @@ def cleaning_steps(params: PrepareCorpus) -> list[Step]:
     if params.machine_text:
         steps.append(filtering("machine_text", machine_text_filter(params.machine_text)))
     return steps
-
-
-def repeats_filter(repeats: Repeats) -> Filter:
-    """Drop the documents that `repeats` marks; it must see every document of the file, in order."""
-    marks = zip(repeats.exact.tolist(), repeats.near.tolist(), strict=True)
-
-    def keep(_document: Document) -> Verdict:
-        exact, near = next(marks)
-        if exact:
-            return False, "same words as an earlier document"
-        return (False, "near duplicate of an earlier document") if near else True
-
-    return keep
 
 
 def finishing_steps(params: PrepareCorpus, repeats: Repeats) -> list[Step]:

@@ -65,7 +65,7 @@ class Source(Section):
     name: str
     use: Literal["corpus", "moderation"]
     origin: str
-    sha256: str | None  # of the downloaded file; None only for hub (pinned by revision)
+    sha256: str | None  # of the file, or of a snapshot's files; None only for hub (pinned by revision)
     license: str
     include: list[str]  # glob patterns of the files inside an archive, `*` crosses `/`; [] means all
     # Of JSONL, CSV, Parquet and hub rows: our name -> theirs, in which a dot leads into a nested object. `text` (or

@@ -1,11 +1,13 @@
 """prepare_corpus: every document read is kept or dropped with its reason, and the same input gives the same bytes."""
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +100,9 @@ def test_everything_read_is_kept_or_dropped_with_its_reason(tmp_path: Path) -> N
     card = (workspace / artifacts.CORPUS_CARD).read_text()
     assert "| mine | file:x | MIT | 66 |" in card
     assert "| language | language de | 1 |" in card
+    code = hashlib.sha256((workspace / "pipelines" / "data" / "language.py").read_bytes()).hexdigest()[:12]
+    assert f"| language | pipelines/data/language.py | {code} |" in card
+    assert f"| datatrove | {version('datatrove')} |" in card
 
 
 def outputs(workspace: Path) -> dict[str, bytes]:
