@@ -16,19 +16,19 @@ from pipelines.data.steps import Filter, Verdict
 
 # What assistants say about themselves and about what they refuse, in lower case with a straight apostrophe.
 ASSISTANT_PHRASES = (
-    "as an ai language model", "as an ai assistant", "as an ai model", "as an ai developed by", "as an ai trained by",
-    "as an ai, i ", "as a large language model", "as a language model", "as of my last knowledge update",
-    "as of my last update", "as of my knowledge cutoff", "my knowledge cutoff", "my training data only",
+    "as an ai language model", "as an ai assistant, i", "as an ai model, i", "as an ai developed by",
+    "as an ai trained by", "as an ai, i ", "as a large language model, i", "as a language model, i",
+    "as of my last knowledge update", "as of my last update", "as of my knowledge cutoff", "my knowledge cutoff",
     "i am an ai language model", "i'm an ai language model", "i am just an ai", "i'm just an ai", "i am only an ai",
     "i do not have personal opinions", "i don't have personal opinions", "i do not have personal experiences",
     "i don't have personal experiences", "i don't have access to real-time", "i do not have access to real-time",
     "i cannot fulfill that request", "i cannot fulfill this request", "i can't fulfill that request",
-    "i can't fulfill this request", "i'm sorry, but i cannot", "i'm sorry, but i can't", "i am sorry, but i cannot",
-    "i'm unable to assist with", "i am unable to assist with", "i cannot assist with that", "i can't assist with that",
-    "i cannot provide assistance with", "it is not appropriate for me to", "regenerate response",
-    "certainly! here is a", "certainly! here's a", "sure! here is a", "sure! here's a", "sure, here is a ",
-    "sure, here's a ", "i hope this helps! let me know",
-    "feel free to ask if you have any more questions", "here's a rewritten version", "here is a rewritten version",
+    "i can't fulfill this request", "i cannot fulfill your request", "i can't fulfill your request",
+    "but i cannot assist with", "but i can't assist with", "but i cannot generate", "but i can't generate",
+    "but i cannot comply with", "but i can't comply with", "i'm unable to assist with", "i am unable to assist with",
+    "i cannot provide assistance with", "i can't provide assistance with", "regenerate response",
+    "certainly! here is a", "certainly! here's a", "certainly! here are", "here's a rewritten version",
+    "here is a rewritten version", "feel free to ask if you have any more questions",
 )  # fmt: skip
 # What a template leaves behind where nobody filled it in, and spun alternatives: {good|great|fine}.
 _UNFILLED = re.compile(

@@ -28,12 +28,13 @@ CALLS = (
     "weight loss", "while stocks last", "while supplies last", "winning numbers", "work from home", "you have won",
     "you won't believe", "you've been selected", "100% free", "100% guaranteed", "100% legal", "100% satisfaction",
 )  # fmt: skip
-# What leads the reader to a stranger's messenger, wallet or shortened link, in lower case.
+# What leads the reader to a stranger's messenger, wallet or shortened link, in lower case; with a space in front where
+# it is the end of longer words: "context menu".
 CONTACTS = (
-    "add me on", "bit.ly/", "bitcoin address", "call or text", "call/text", "chat with me", "cutt.ly/", "dm me",
-    "dm us", "drop me a dm", "email us at", "goo.gl/", "hit me up", "inbox me", "is.gd/", "kik:", "message me on",
-    "my cashapp", "my telegram", "our telegram", "send me a dm", "t.me/", "telegram:", "telegram channel",
-    "telegram group", "text me", "text us at", "tinyurl.com/", "via telegram", "via whatsapp", "wa.me/", "wechat:",
+    "add me on", "bit.ly/", "bitcoin address", "call or text", "call/text", "chat with me", "cutt.ly/", " dm me",
+    " dm us", "drop me a dm", "email us at", "goo.gl/", "hit me up", "inbox me", "is.gd/", " kik:", "message me on",
+    "my cashapp", "my telegram", "our telegram", "send me a dm", " t.me/", "//t.me/", "telegram:", "telegram channel",
+    "telegram group", " text me", " text us at", "tinyurl.com/", "via telegram", "via whatsapp", "wa.me/", "wechat:",
     "whatsapp:", "whatsapp +", "whatsapp number", "whatsapp us", "wickr",
 )  # fmt: skip
 _LINK = re.compile(r"(?:https?://|\bwww\.)[^\s<>\"')\]]+")

@@ -76,6 +76,7 @@ def test_spam_falls_with_its_reason(text: str, reason: str) -> None:
         PROSE + "See https://example.org/harbour for the map, and click here to print it.",
         PROSE * 3 + 'A clickjacking page shows a button "buy now" below the real one; a filter that knows '
         '"limited time" and "act now" finds most of such mails. ' + PROSE * 3,
+        "The context menu and the context method of a context message: each text message counts. " * 2 + PROSE,
         "The session holds objects. A session begins a transaction when it first needs one. " + PROSE,
     ],
 )
@@ -123,6 +124,8 @@ def test_machine_text_falls_with_its_reason(text: str, reason: str) -> None:
         PROSE,
         ARTICLE + 'Such models often begin a refusal with "As an AI language model", which tells on them. ' + PROSE,
         PROSE + "Set [your name] in the form; start the service by `service {start|stop|restart}`. " + PROSE * 4,
+        PROSE + "We train BERT as a language model; as a large language model it is small. " + PROSE,
+        PROSE + '"I am sorry, but I can\'t," said the keeper of the light, and turned away. ',
         "Dear Sir or Madam,\n\n" + PROSE + "\n\nYours faithfully,\n[Your name]",
         PROSE + "It rains in Paris. It rains in Rome. It rains in Oslo. " + PROSE,
         "```\nfor row in table:\n    total = total + row.price * row.count\n```\n" + PROSE,
