@@ -11,7 +11,6 @@ from collections import Counter
 
 from pipelines.core.config import MachineTextRules
 from pipelines.core.records import Document
-from pipelines.data.spam import phrase_counts
 from pipelines.data.steps import Filter, Verdict
 
 # What assistants say about themselves and about what they refuse, in lower case with a straight apostrophe.
@@ -33,11 +32,8 @@ ASSISTANT_PHRASES = (
 # What a template leaves behind where nobody filled it in, and spun alternatives: {good|great|fine}.
 _UNFILLED = re.compile(
     r"\[(?:insert|enter|add|your|company|product|city|keyword|first|last|client|brand)[ _-][\w '/-]{2,40}\]"
-    r"|\{[^{}|\n]{2,30}(?:\|[^{}|\n]{2,30}){2,}\}"
-    r"|%(?:first|last|company|city|keyword)_?(?:name)?%|\blorem ipsum dolor\b",
-    re.IGNORECASE,
+    r"|\{[^{}|\n]{2,30}(?:\|[^{}|\n]{2,30}){2,}\}|%(?:first|last|company|city|keyword)_?(?:name)?%|lorem ipsum dolor"
 )
-_NAMED = re.compile(r"\b(?:[^\W\d_a-zß-öø-ÿ]\w*|\w*\d\w*)(?:[ -](?:[^\W\d_a-zß-öø-ÿ]\w*|\w*\d\w*))*")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 SENTENCE_WORDS = 6  # shorter ones repeat in honest text
 TEMPLATE_REPEATS = 3  # of one skeleton before it counts
@@ -45,33 +41,28 @@ WINDOW_WORDS = 100
 SAMPLE_CHARACTERS = 20_000  # of a long text, for what is the same everywhere in it
 
 
-def assistant_density(text: str) -> float:
-    """Assistant phrases per 1,000 words."""
-    counts = phrase_counts(text.lower().replace("’", "'"), ASSISTANT_PHRASES)
-    return 1000 * sum(counts) / max(len(text.split()), 1)
-
-
-def unfilled(text: str) -> list[str]:
-    """The places of a template that nobody filled in."""
-    return [found[0] for found in _UNFILLED.finditer(text)]
+def per_1000_words(count: int, text: str) -> float:
+    """`count` for each 1,000 words of `text`."""
+    return 1000 * count / max(len(text.split()), 1)
 
 
 def template_share(text: str) -> float:
     """Words in sentences that differ from TEMPLATE_REPEATS − 1 or more others in names and numbers alone, to all words.
 
+    Names and numbers are the words that have a capital or no letter at all.
     A sentence that repeats to the letter is not counted: that is repetition, which other rules measure.
     """
     skeletons: dict[str, set[str]] = {}
     words: Counter[str] = Counter()
     for sentence in _SENTENCE_END.split(text):
-        length = len(sentence.split())
-        if length < SENTENCE_WORDS:
+        parts = sentence.split()
+        if len(parts) < SENTENCE_WORDS:
             continue
-        # Of the words at least half are the template's own; a list of names is none.
-        skeleton = _NAMED.sub("_", sentence)
-        if 2 * (len(skeleton.split()) - skeleton.count("_")) >= length:
+        own = [part for part in parts if part.islower()]
+        if 2 * len(own) >= len(parts):  # a list of names is no template
+            skeleton = " ".join(own)
             skeletons.setdefault(skeleton, set()).add(sentence)
-            words[skeleton] += length
+            words[skeleton] += len(parts)
     made = sum(words[skeleton] for skeleton, sentences in skeletons.items() if len(sentences) >= TEMPLATE_REPEATS)
     return made / max(len(text.split()), 1)
 
@@ -100,11 +91,15 @@ def character_entropy(sample: str) -> float:
 
 def machine_reason(text: str, rules: MachineTextRules) -> str | None:
     """Which of `rules` the text breaks, None when it breaks none."""
-    if assistant_density(text) > rules.max_assistant_phrases_per_1000_words:
+    lowered = text.lower().replace("’", "'")
+    phrases = sum(lowered.count(phrase) for phrase in ASSISTANT_PHRASES)
+    if phrases and per_1000_words(phrases, text) > rules.max_assistant_phrases_per_1000_words:
         return "phrases of an assistant"
-    places = unfilled(text)
-    density = 1000 * len(places) / max(len(text.split()), 1)
-    if len(set(places)) >= rules.min_different_unfilled and density > rules.max_unfilled_per_1000_words:
+    places = [found[0] for found in _UNFILLED.finditer(lowered)]
+    if (
+        len(set(places)) >= rules.min_different_unfilled
+        and per_1000_words(len(places), text) > rules.max_unfilled_per_1000_words
+    ):
         return "template left unfilled"
     if loop_share(text, rules.min_different_of_100_words) > rules.max_loop_share:
         return "words in a loop"

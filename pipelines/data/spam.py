@@ -38,17 +38,16 @@ CONTACTS = (
     "whatsapp:", "whatsapp +", "whatsapp number", "whatsapp us", "wickr",
 )  # fmt: skip
 _LINK = re.compile(r"(?:https?://|\bwww\.)[^\s<>\"')\]]+")
-_KEYWORD = re.compile(r"[^\W\d_]{4,}")  # shorter words are mostly grammar
-# Longer words of grammar, which lead every honest text.
-_GRAMMAR = frozenset(
-    (
-        "about", "after", "also", "because", "been", "before", "being", "both", "could", "does", "each", "every",
-        "from", "have", "here", "into", "just", "like", "made", "make", "many", "more", "most", "much", "must", "only",
-        "other", "over", "same", "should", "some", "such", "than", "that", "their", "them", "then", "there", "these",
-        "they", "this", "those", "used", "using", "very", "want", "were", "what", "when", "where", "which", "while",
-        "will", "with", "would", "your",
-    )
-)  # fmt: skip
+_WORD = re.compile(r"[^\W\d_]+")
+KEYWORD_LETTERS = 3  # at least; shorter words are grammar
+
+
+def _by_words(phrases: tuple[str, ...]) -> dict[str, frozenset[str]]:
+    """The whole words of each phrase: a text without one of them can't have the phrase, which is quickly seen."""
+    return {phrase: frozenset(_WORD.findall(phrase)) for phrase in phrases}
+
+
+_CALLS, _CONTACTS = _by_words(CALLS), _by_words(CONTACTS)
 
 
 def link_share(text: str) -> float:
@@ -58,30 +57,28 @@ def link_share(text: str) -> float:
     return sum(len(link) for link in _LINK.findall(text)) / len(text)
 
 
-def phrase_counts(lowered: str, phrases: tuple[str, ...]) -> list[int]:
-    """How often each of `phrases` that occurs at all stands in a text in lower case."""
-    return [lowered.count(phrase) for phrase in phrases if phrase in lowered]
-
-
-def keyword_share(lowered: str, words: int) -> float:
-    """Occurrences of the most frequent word that is no grammar, to all words of a text in lower case."""
-    counts = Counter(_KEYWORD.findall(lowered))
-    return max((count for word, count in counts.items() if word not in _GRAMMAR), default=0) / max(words, 1)
+def keyword_share(words: Counter[str]) -> float:
+    """Occurrences of the most frequent word of KEYWORD_LETTERS or more to those of all words."""
+    most = max((count for word, count in words.items() if len(word) >= KEYWORD_LETTERS), default=0)
+    return most / max(words.total(), 1)
 
 
 def spam_reason(text: str, rules: SpamRules) -> str | None:
     """Which of `rules` the text breaks, None when it breaks none."""
-    lowered, words = text.lower(), max(len(text.split()), 1)
     if link_share(text) > rules.max_link_share:
         return "too many links"
+    lowered = text.lower()
+    words = Counter(_WORD.findall(lowered))
+    total = max(words.total(), 1)
     for reason, phrases, most in (
-        ("calls to action", CALLS, rules.max_calls_per_100_words),
-        ("contact baits", CONTACTS, rules.max_contacts_per_100_words),
+        ("calls to action", _CALLS, rules.max_calls_per_100_words),
+        ("contact baits", _CONTACTS, rules.max_contacts_per_100_words),
     ):
-        counts = phrase_counts(lowered, phrases)
-        if len(counts) >= rules.min_different_phrases and 100 * sum(counts) / words > most:
+        possible = [phrase for phrase, parts in phrases.items() if parts <= words.keys()]
+        counts = [count for phrase in possible if (count := lowered.count(phrase))]
+        if len(counts) >= rules.min_different_phrases and 100 * sum(counts) / total > most:
             return reason
-    if words >= rules.keyword_min_words and keyword_share(lowered, words) > rules.max_keyword_share:
+    if total >= rules.keyword_min_words and keyword_share(words) > rules.max_keyword_share:
         return "one word too often"
     return None
 
