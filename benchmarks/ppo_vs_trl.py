@@ -44,9 +44,9 @@ DTYPE = os.environ.get("DTYPE", "bfloat16")
 CAP = 64  # tokens of a response
 STEPS = 3  # of a process, of which the first warms up
 TOLERANCE = 1e-5
-PLACES = """France Italy Spain Portugal Germany Austria Poland Greece Norway Sweden Finland Denmark Ireland Belgium Hungary
-Romania Bulgaria Croatia Serbia Turkey Egypt Kenya Nigeria Morocco Ghana India China Japan Nepal Thailand Vietnam
-Indonesia Australia Canada Mexico Brazil Argentina Chile Peru Colombia"""
+PLACES = """France Italy Spain Portugal Germany Austria Poland Greece Norway Sweden Finland Denmark Ireland Belgium
+Hungary Romania Bulgaria Croatia Serbia Turkey Egypt Kenya Nigeria Morocco Ghana India China Japan Nepal Thailand
+Vietnam Indonesia Australia Canada Mexico Brazil Argentina Chile Peru Colombia"""
 PROMPT_SETS = {
     "natural": "What is the capital of {}?",
     "full_length": "Write a long and detailed story that takes place in {}.",

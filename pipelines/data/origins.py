@@ -6,7 +6,10 @@ from typing import NamedTuple
 
 from pipelines.core.errors import BadInput
 
-FORMS = "pypi:name==version, npm:name@version, debian:name=version, https://…, file:path or hub:repo@revision"
+FORMS = (
+    "pypi:name==version, npm:name@version, debian:name=version, https://…, file:path, conversations:folder or "
+    "hub:repo@revision"
+)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # An exact version each, and nothing that the tool could take for an option, a path or an address.
 _NPM = re.compile(r"((?:@[a-z0-9][\w.-]*/)?[a-z0-9][\w.-]*)@(\d+\.\d+\.\d+[\w.+-]*)", re.ASCII)
@@ -46,6 +49,12 @@ class FileOrigin(NamedTuple):
     path: Path
 
 
+class ConversationsOrigin(NamedTuple):
+    """A snapshot of the product's own conversations on this machine: `pipelines/data/conversations.py`."""
+
+    folder: Path
+
+
 class HubOrigin(NamedTuple):
     """A Hugging Face data set at a commit."""
 
@@ -53,7 +62,7 @@ class HubOrigin(NamedTuple):
     revision: str
 
 
-Origin = PackageOrigin | NpmOrigin | DebianOrigin | WebOrigin | FileOrigin | HubOrigin
+Origin = PackageOrigin | NpmOrigin | DebianOrigin | WebOrigin | FileOrigin | ConversationsOrigin | HubOrigin
 
 
 def parse_package(text: str) -> PackageOrigin:
@@ -95,6 +104,8 @@ def parse_origin(text: str) -> Origin:
         return WebOrigin(text)
     if kind == "file" and rest:
         return FileOrigin(Path(rest.removeprefix("//")))
+    if kind == "conversations" and rest:
+        return ConversationsOrigin(Path(rest))
     if kind == "hub" and "@" in rest:
         repo, _, revision = rest.rpartition("@")
         require_commit(repo, revision)

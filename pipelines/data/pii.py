@@ -6,65 +6,18 @@ This is the fast part, without a model: it finds the `PATTERN_KINDS`. Names and 
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
-from typing import NamedTuple
 
 from pipelines.core.records import Document
-
-
-class Finding(NamedTuple):
-    """One piece of personal data: its type and where it stands in the text."""
-
-    kind: str
-    start: int
-    end: int
-
-
-class Detector(NamedTuple):
-    """A pattern, and what a match must fulfil beyond it; a group `value` is the part that is personal."""
-
-    kind: str
-    pattern: re.Pattern[str]
-    is_real: Callable[[re.Match[str]], bool]
-
-
-def luhn_holds(digits: str) -> bool:
-    """Whether the last digit is the check digit of the others (ISO/IEC 7812-1)."""
-    doubled = [int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits))]
-    return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
+from pipelines.data.detectors import Detector, Finding, digits_of, is_of_a_thing, luhn_holds, words_before
+from pipelines.data.phi import PHI_DETECTORS
 
 
 def iban_holds(iban: str) -> bool:
     """Whether the check digits of an IBAN without spaces are right (ISO 13616, modulo 97)."""
     rearranged = iban[4:] + iban[:4]
     return int("".join(str(int(character, 36)) for character in rearranged)) % 97 == 1
-
-
-def _digits(text: str) -> str:
-    return re.sub(r"\D", "", text)
-
-
-# "order no. ", "tracking id: ": what follows is a number of a thing, not of a person.
-_NUMBER_OF_A_THING = re.compile(
-    r"\b(?:orders?|invoices?|tracking|shipments?|parcels?|isbn(?:-1[03])?|issn|ean|upc|gtin|barcode|sku|serial"
-    r"|batch|lot"
-    r"|parts?|models?|tickets?|cases?|builds?|timestamps?|commits?|revisions?|rev|references?|ref|doi|skus?"
-    r"|catalog(?:ue)?"
-    r"|items?|products?|zip|postcode|postal|job|request|trace|session|transaction|receipt|licen[cs]e|patent"
-    r"|docket|checksum|hash|epoch)"
-    r"(?: ?(?:no\.?|number|num|nr\.?|id|ids|code|key|#))*(?: (?:is|was|of|has))?[ \t]*[:=#]?[ \t]*[\"'(#]?$",
-    re.IGNORECASE,
-)
-
-
-def _before(match: re.Match[str], characters: int) -> str:
-    start = match.start()
-    return match.string[max(0, start - characters) : start]
-
-
-def _is_of_a_thing(match: re.Match[str]) -> bool:
-    return _NUMBER_OF_A_THING.search(_before(match, 40)) is not None
 
 
 # Secrets whose own form tells them; most are documented by their issuers for secret scanning.
@@ -164,12 +117,9 @@ _CARD = re.compile(
 
 
 def _is_card(match: re.Match[str]) -> bool:
-    digits = _digits(match[0])
+    digits = digits_of(match[0])
     return (
-        _CARD.fullmatch(digits) is not None
-        and len(set(digits)) > 1
-        and luhn_holds(digits)
-        and not _is_of_a_thing(match)
+        _CARD.fullmatch(digits) is not None and len(set(digits)) > 1 and luhn_holds(digits) and not is_of_a_thing(match)
     )
 
 
@@ -177,11 +127,11 @@ _SSN_CUE = re.compile(r"\b(?:ssns?|social security|soc\.? sec|social)\b[^.;\n]{0
 
 
 def _is_ssn(match: re.Match[str]) -> bool:
-    digits = _digits(match[0])
+    digits = digits_of(match[0])
     area, group, serial = digits[:3], digits[3:5], digits[5:]
-    if area in ("000", "666") or area >= "900" or group == "00" or serial == "0000" or _is_of_a_thing(match):
+    if area in ("000", "666") or area >= "900" or group == "00" or serial == "0000" or is_of_a_thing(match):
         return False
-    return match["mark"] in ("-", " ") or _SSN_CUE.search(_before(match, 60)) is not None
+    return match["mark"] in ("-", " ") or _SSN_CUE.search(words_before(match, 60)) is not None
 
 
 _VERSION_CUE = re.compile(
@@ -205,7 +155,7 @@ def _is_ip(match: re.Match[str]) -> bool:
         return False
     if address.version == 6:
         return len(match[0]) >= 6 and re.search(r"\d", match[0]) is not None  # a::b is a name in C++
-    return _VERSION_CUE.search(_before(match, 40)) is None
+    return _VERSION_CUE.search(words_before(match, 40)) is None
 
 
 _PHONE_CUE = re.compile(
@@ -219,14 +169,14 @@ _PHONE_CUE = re.compile(
 def _is_phone(match: re.Match[str]) -> bool:
     """7 to 15 digits (ITU-T E.164); a form that not only phones have needs a word before it that says phone."""
     number = match["number"]
-    digits = _digits(number)
-    if not 7 <= len(digits) <= 15 or len(set(digits)) <= 2 or _is_of_a_thing(match):
+    digits = digits_of(number)
+    if not 7 <= len(digits) <= 15 or len(set(digits)) <= 2 or is_of_a_thing(match):
         return False
     if re.fullmatch(r"[+]?\d+\.\d{5,}|(?:19|20)\d\d([-./ ])\d\d\1\d\d|\d\d([-./ ])\d\d\2(?:19|20)\d\d", number):
         return False  # a decimal number, a date
     if match["sure"] and len(digits) >= 9:
         return True
-    before = _before(match, 60)
+    before = words_before(match, 60)
     return _PHONE_CUE.search(before) is not None and _VERSION_CUE.search(before) is None
 
 
@@ -250,6 +200,7 @@ DETECTORS = (
         ),
         _is_ip,
     ),
+    *PHI_DETECTORS,
     Detector(
         "phone",
         re.compile(
@@ -290,7 +241,10 @@ def blank(text: str, findings: list[Finding]) -> str:
 def find_pii(text: str, kinds: Collection[str] = PATTERN_KINDS) -> list[Finding]:
     """Every piece of personal data of the pattern kinds in `kinds`, by position; pieces never overlap."""
     findings: list[Finding] = []
+    lowered = text.lower()
     for detector in DETECTORS:
+        if detector.needs and not any(word in lowered for word in detector.needs):
+            continue
         if found := list(_one_kind(detector, text)):
             # What an earlier kind has found is blanked out, so that a later one can't find half of it.
             text = blank(text, found)

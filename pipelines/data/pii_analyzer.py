@@ -12,8 +12,9 @@ from typing import Any
 
 from pipelines.core.errors import BadInput
 from pipelines.core.records import Document
+from pipelines.data.detectors import Finding
 from pipelines.data.person_names import Labels, find_persons, load_lexicon
-from pipelines.data.pii import KINDS, PATTERN_KINDS, Finding, find_pii, redacted_document
+from pipelines.data.pii import KINDS, PATTERN_KINDS, find_pii, redacted_document
 from pipelines.data.street_addresses import find_addresses, load_countries
 
 Finder = Callable[[str], list[Finding]]

@@ -50,7 +50,7 @@ def block_step(name: str, block: "BaseFilter") -> Step:
             return Dropped(document, name, reason.removeprefix("gopher_").replace("_", " "))
         return document if seen.text == document.text else replace(document, text=seen.text)
 
-    return Step(name, apply)
+    return Step(name, apply, __name__)
 
 
 def _pairs(shares: list[NGramShare]) -> tuple[tuple[int, float], ...]:

@@ -3,12 +3,15 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pipelines.core.config import Source
 from pipelines.core.jsonl import Row, encode
 from pipelines.core.records import Document, content_id
 from pipelines.data.archives import UNREADABLE, Archive, Member, gunzipped, matching
+from pipelines.data.conversations import consented_rows
+from pipelines.data.origins import ConversationsOrigin, parse_origin
 from pipelines.data.rows import MAX_LINE_BYTES, ROW_FORMATS, Numbered, Quarantined, plain, read_rows, suffix_of
 from pipelines.data.warc import WARC_FORMATS, read_pages
 
@@ -112,6 +115,17 @@ def documents_of_rows(
             yield _document(source, text, path, metadata | {"line": number, "format": TEXT_COLUMNS[ours]})
 
 
+def _documents_of_conversations(
+    source: Source, archive: Archive, member: Member, passed_over: Counter[str]
+) -> Iterator[Document | Quarantined]:
+    rows = read_rows(source.name, archive, member)
+    for found in documents_of_rows(source, member.path, consented_rows(source.name, member.path, rows, passed_over)):
+        if isinstance(found, Document):
+            # A format of its own: what people type is never cleaned as markup.
+            found = replace(found, metadata=found.metadata | {"format": "conversation"})
+        yield found
+
+
 def _documents_of_pages(
     source: Source, archive: Archive, member: Member, passed_over: Counter[str]
 ) -> Iterator[Document | Quarantined]:
@@ -158,16 +172,19 @@ def read_documents(
 ) -> Iterator[Document | Quarantined]:
     """The documents of `source` as far as `limits` go: one a row, a page of a WARC file, or any other file.
 
-    `passed_over` counts what is whole and holds no text, by reason.
+    `passed_over` counts what is whole and gives no text, by reason.
     """
     documents = size = 0
+    of_conversations = isinstance(parse_origin(source.origin), ConversationsOrigin)
     for member in matching(archive, source.include):
         if documents >= limits.documents:
             passed_over["beyond max_documents"] += 1
             continue
         suffix = suffix_of(member.path)
         found: Iterator[Document | Quarantined]
-        if suffix in ROW_FORMATS:
+        if of_conversations:
+            found = _documents_of_conversations(source, archive, member, passed_over)
+        elif suffix in ROW_FORMATS:
             found = documents_of_rows(source, member.path, read_rows(source.name, archive, member))
         elif suffix in WARC_FORMATS:
             found = _documents_of_pages(source, archive, member, passed_over)

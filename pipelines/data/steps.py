@@ -35,10 +35,11 @@ class Dropped(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One named step: what comes out of a document."""
+    """One named step: what comes out of a document, and the module that its code is in."""
 
     name: str
     apply: Callable[[Document], Document | Dropped]
+    module: str
 
 
 def filtering(name: str, keep: Filter) -> Step:
@@ -48,7 +49,7 @@ def filtering(name: str, keep: Filter) -> Step:
         verdict = keep(document)
         return document if verdict is True else Dropped(document, name, verdict[1])
 
-    return Step(name, apply)
+    return Step(name, apply, keep.__module__)
 
 
 def transforming(name: str, change: Transform) -> Step:
@@ -60,14 +61,14 @@ def transforming(name: str, change: Transform) -> Step:
         except Unusable as error:
             return Dropped(document, name, str(error))
 
-    return Step(name, apply)
+    return Step(name, apply, change.__module__)
 
 
 class Funnel:
     """Documents and bytes into and out of each step for each source, and drops by reason."""
 
     def __init__(self, steps: Iterable[Step]) -> None:
-        self._steps = [step.name for step in steps]
+        self._modules = {step.name: step.module for step in steps}
         self._counts: dict[tuple[str, str], Counter[str]] = {}
         self._reasons: dict[tuple[str, str], Counter[str]] = {}
 
@@ -85,10 +86,10 @@ class Funnel:
     def rows(self) -> list[Row]:
         """One row per step and source, in the order of the steps."""
         return [
-            {"step": step, "source": source}
+            {"step": step, "module": module, "source": source}
             | {name: self._counts[step, source][name] for name in _COUNTS}
             | {"dropped": dict(sorted(self._reasons.get((step, source), {}).items()))}
-            for step in self._steps
+            for step, module in self._modules.items()
             for source in sorted({source for _, source in self._counts})
             if (step, source) in self._counts
         ]

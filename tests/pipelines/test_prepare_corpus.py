@@ -1,5 +1,6 @@
 """prepare_corpus: every document read is kept or dropped with its reason, and the same input gives the same bytes."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import Row, read_json, read_rows, write_json, write_rows
 from pipelines.core.records import Document
 from pipelines.model.moderation import FeatureShape, Moderator
-from pipelines.prepare_corpus import check_quarantine
+from pipelines.prepare_corpus import check_paper_sources, check_quarantine
 from tests.slurm import install_slurm
 from tests.workspaces import ROOT, make_workspace, run_stage, stage_environment
 
@@ -106,6 +108,9 @@ def test_everything_read_is_kept_or_dropped_with_its_reason(tmp_path: Path) -> N
     card = (workspace / artifacts.CORPUS_CARD).read_text()
     assert "| mine | file:x | MIT | 67 |" in card
     assert "| language | language de | 1 |" in card
+    code = hashlib.sha256((workspace / "pipelines" / "data" / "language.py").read_bytes()).hexdigest()[:12]
+    assert f"| language | pipelines/data/language.py | {code} |" in card
+    assert f"| datatrove | {version('datatrove')} |" in card
 
 
 def outputs(workspace: Path) -> dict[str, bytes]:
@@ -173,11 +178,11 @@ def test_dvc_shows_what_changed_between_two_versions(tmp_path: Path, monkeypatch
 
     call("git", "init", "-q")
     dvc("init", "-q")
-    for version in (1, 2):
+    for number in (1, 2):
         dvc("repro", "-q", "--single-item", "prepare_corpus")
         call("git", "add", "dvc.yaml", "dvc.lock", "params.yaml")
-        call("git", "-c", "user.name=t", "-c", "user.email=t@t.example", "commit", "-q", "-m", f"version {version}")
-        call("git", "tag", f"model-v{version}")
+        call("git", "-c", "user.name=t", "-c", "user.email=t@t.example", "commit", "-q", "-m", f"number {number}")
+        call("git", "tag", f"model-v{number}")
         write_inputs(workspace, texts | {f"more{number}": next(different) for number in range(20)})
 
     changes = json.loads(dvc("diff", "--json", "model-v1", "model-v2"))
@@ -200,3 +205,12 @@ def test_too_much_that_could_not_be_read_ends_the_run() -> None:
     check_quarantine(manifest, 0.05)
     with pytest.raises(BadInput, match=r"source mine: 3 of 100 pieces could not be read \(3.0%\)"):
         check_quarantine(manifest, 0.02)
+
+
+def test_a_paper_source_that_is_not_there_ends_the_run() -> None:
+    manifest = {"sources": [{"name": "arxiv", "use": "corpus"}, {"name": "labelled", "use": "moderation"}]}
+    check_paper_sources(manifest, ["arxiv"])
+    with pytest.raises(
+        BadInput, match=r"paper_sources names \['labelled'\]; the corpus sources of ingest are \['arxiv'\]"
+    ):
+        check_paper_sources(manifest, ["arxiv", "labelled"])

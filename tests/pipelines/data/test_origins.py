@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import BadInput
-from pipelines.data.origins import FileOrigin, HubOrigin, PackageOrigin, WebOrigin, parse_origin
+from pipelines.data.origins import ConversationsOrigin, FileOrigin, HubOrigin, PackageOrigin, WebOrigin, parse_origin
 
 COMMIT = "4fa12cab4f5f53670b05125fb9d2873af587d231"
 
@@ -17,6 +17,7 @@ COMMIT = "4fa12cab4f5f53670b05125fb9d2873af587d231"
         ("https://example.org/a.jsonl", WebOrigin("https://example.org/a.jsonl")),
         ("file:data/mine.jsonl", FileOrigin(Path("data/mine.jsonl"))),
         ("file:///srv/mine.jsonl", FileOrigin(Path("/srv/mine.jsonl"))),
+        ("conversations:data/snapshot-7", ConversationsOrigin(Path("data/snapshot-7"))),
         (f"hub:HuggingFaceFW/fineweb-edu@{COMMIT}", HubOrigin("HuggingFaceFW/fineweb-edu", COMMIT)),
     ],
 )
@@ -24,7 +25,9 @@ def test_each_form_is_read(text: str, expected: object) -> None:
     assert parse_origin(text) == expected
 
 
-@pytest.mark.parametrize("text", ["pypi:django", "pypi:django>=6", "ftp://example.org/a", "file:", "hub:a/b", "django"])
+@pytest.mark.parametrize(
+    "text", ["pypi:django", "pypi:django>=6", "ftp://example.org/a", "file:", "conversations:", "hub:a/b", "django"]
+)
 def test_another_form_is_refused(text: str) -> None:
     with pytest.raises(BadInput):
         parse_origin(text)

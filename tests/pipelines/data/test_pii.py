@@ -8,7 +8,8 @@ import pytest
 
 from pipelines.core.errors import BadInput
 from pipelines.core.records import Document
-from pipelines.data.pii import KINDS, PATTERN_KINDS, Finding, find_pii, iban_holds, luhn_holds, redact
+from pipelines.data.detectors import Finding, luhn_holds
+from pipelines.data.pii import KINDS, PATTERN_KINDS, find_pii, iban_holds, redact
 from pipelines.data.pii_analyzer import first_come, load_finder, redactor
 from pipelines.data.street_addresses import find_addresses, load_countries
 

@@ -45,6 +45,7 @@ def test_the_funnel_counts_each_step_and_source() -> None:
     length_a, length_b, upper_a = funnel.rows()
     assert length_a == {
         "step": "length",
+        "module": __name__,
         "source": "a",
         "documents_in": 2,
         "documents_out": 2,
