@@ -193,14 +193,17 @@ class Architecture(Section):
 class Pretrain(Section):
     architecture: Architecture
     steps: NonNegative  # 0 passes a base model through
-    batch_sequences: Positive
+    batch_sequences: Positive  # of one optimizer step, over all processes
+    accumulate: Positive  # micro-batches that each process splits its part of a step into
     sequence_tokens: Positive
-    learning_rate: PositiveFloat
+    learning_rate: PositiveFloat  # at its peak
+    schedule: Literal["cosine", "wsd"]  # wsd: warm-up, stable, decay
     warmup_share: Share
+    decay_share: Share  # of the steps, with wsd
     weight_decay: Annotated[float, Field(ge=0)]
     max_grad_norm: PositiveFloat
-    dtype: Literal["float32", "bfloat16"]
-    compile: bool
+    dtype: Literal["float32", "bfloat16"]  # of weights and products; the optimizer keeps float32 weights either way
+    compile: bool | Literal["auto"]  # auto: where there is a compiler and the run is long enough to gain from it
 
 
 class PrepareSft(Section):
