@@ -162,6 +162,8 @@ def main() -> None:
         # Step 1: the weights to start from. Training needs what rounding to `dtype` would lose.
         model = starting_model(stage.params, tokenizer, "float32" if params.steps else params.dtype)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # Adding up in one order costs attention's backward dearly on a GPU; runs repeat to the bit on CPUs.
+        torch.use_deterministic_algorithms(device.type == "cpu", warn_only=True)
         model.to(device)  # type: ignore[arg-type]
         trained_tokens = params.steps * params.batch_sequences * params.sequence_tokens
         compile = should_compile(

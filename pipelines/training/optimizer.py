@@ -22,8 +22,9 @@ class MasterAdamW:
     def __init__(self, model: nn.Module, weight_decay: float, masters: dict[str, Tensor] | None = None) -> None:
         named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
         self.weights: list[Tensor] = [weight for _, weight in named]
+        kept = masters or {}
         self.masters: list[Tensor] = [
-            weight if weight.dtype == torch.float32 else (masters or {}).get(name, weight.detach().float())
+            weight if weight.dtype == torch.float32 else kept[name] if name in kept else weight.detach().float()
             for name, weight in named
         ]
         matrices = [master for master in self.masters if master.dim() >= 2]
