@@ -6,20 +6,32 @@ bits per byte of exactly these weights.
 """
 
 import functools
+import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from pathlib import Path
 
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.core import artifacts
-from pipelines.core.config import Params, Pretrain
+from pipelines.core.config import Params, Pretrain, load_params
 from pipelines.core.errors import BadInput
 from pipelines.core.stage import Stage, open_stage
 from pipelines.data.shards import ShardManifest, Tokens, open_shard, window_count
 from pipelines.model import architecture
 from pipelines.model.checkpoints import DTYPES, find_base_model, fit_to_tokenizer, load_base_model, save_model
 from pipelines.training.compilation import keep_freed_memory, should_compile
+from pipelines.training.distributed import (
+    DeepSpeedOptimizer,
+    Rank,
+    configuration,
+    enter,
+    launch,
+    this_rank,
+    wants_launch,
+)
 from pipelines.training.next_token import Batches, HeldOut, LanguageModelLoss, StepResult, held_out_loss, train_step
 from pipelines.training.optimizer import MasterAdamW, narrow
 from pipelines.training.schedules import cosine, wsd
@@ -60,8 +72,8 @@ def schedule(params: Pretrain) -> Callable[[int], float]:
     return lambda step: params.learning_rate * factor(step, params.steps)
 
 
-def deal(params: Pretrain, seed: int, tokens: int) -> Batches:
-    """How the corpus of `tokens` tokens is dealt out to steps and micro-batches.
+def deal(params: Pretrain, seed: int, tokens: int, rank: Rank) -> Batches:
+    """How the corpus of `tokens` tokens is dealt out to steps, processes and micro-batches.
 
     Raises:
         BadInput: the corpus is shorter than one window, or a step can't be split evenly.
@@ -70,28 +82,31 @@ def deal(params: Pretrain, seed: int, tokens: int) -> Batches:
         raise BadInput(
             f"the corpus has {tokens} tokens, one sequence takes {params.sequence_tokens}; add text or shorten it"
         )
-    if params.batch_sequences % params.accumulate:
+    if params.batch_sequences % (params.accumulate * rank.ranks):
         raise BadInput(
             f"pretrain.batch_sequences {params.batch_sequences} can't be split into {params.accumulate} equal "
-            "micro-batches; change pretrain.accumulate"
+            f"micro-batches for each of {rank.ranks} processes; change pretrain.accumulate"
         )
-    return Batches(params.sequence_tokens, params.batch_sequences, params.accumulate, seed)
+    return Batches(params.sequence_tokens, params.batch_sequences, params.accumulate, seed, rank.rank, rank.ranks)
 
 
 class Report:
     """What training says of itself: curves to the tracker, lines to the terminal."""
 
-    def __init__(self, stage: Stage, loss_of: LanguageModelLoss, first_step: int) -> None:
+    def __init__(self, stage: Stage, flops: float, first_step: int, rank: Rank) -> None:
         self._stage = stage
         self._params = stage.params.pretrain
         self._first = first_step
         self._started = time.monotonic()
-        self._flops = flops_per_token(loss_of.model, self._params.sequence_tokens)
-        on_gpu = loss_of.model.device.type == "cuda"
-        self._peak = peak_flops(torch.cuda.get_device_name()) if on_gpu else None
+        self._flops = flops
+        peak = peak_flops(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+        self._peak = None if peak is None else peak * rank.ranks
+        self._speaks = rank.first
 
     def step(self, done: int, result: StepResult, rate: float) -> None:
         """After `done` steps."""
+        if not self._speaks:
+            return
         steps, elapsed = self._params.steps, time.monotonic() - self._started
         speed = (done - self._first) * self._params.batch_sequences * self._params.sequence_tokens / elapsed
         if done % max(1, steps // LOG_POINTS) == 0 or done == steps:
@@ -106,28 +121,48 @@ class Report:
         self._stage.tracker.log_metrics(measured.metrics, done)
 
 
+def start_optimizer(
+    params: Pretrain, loss_of: LanguageModelLoss, masters: dict[str, torch.Tensor], rank: Rank
+) -> MasterAdamW | DeepSpeedOptimizer:
+    """AdamW of one process, or DeepSpeed's of several."""
+    if not rank.launched:
+        return MasterAdamW(loss_of.model, params.weight_decay, masters)
+    sequences = params.batch_sequences // params.accumulate // rank.ranks
+    config = configuration(params.distributed, params.dtype, params.max_grad_norm, sequences, params.accumulate)
+    return DeepSpeedOptimizer(loss_of, params.weight_decay, config)
+
+
 def train(
     stage: Stage,
     loss_of: LanguageModelLoss,
-    optimizer: MasterAdamW,
+    optimizer: MasterAdamW | DeepSpeedOptimizer,
     tokens: Tokens,
     measure: Callable[[], HeldOut],
+    flops: float,
+    rank: Rank,
     first_step: int = 0,
 ) -> float:
     """Train from `first_step` to `pretrain.steps`; returns the mean loss of the last tenth.
 
     The state is the model's weights, `optimizer` and the step: what is read at a step is a function of its number.
 
+    `flops` are those of one token.
+
     Raises:
         BadInput: the loss or its gradient is no number any more.
     """
     params = stage.params.pretrain
-    batches, rate_at, device = deal(params, stage.params.seed, len(tokens)), schedule(params), loss_of.model.device
-    report = Report(stage, loss_of, first_step)
+    batches, rate_at, device = (
+        deal(params, stage.params.seed, len(tokens), rank),
+        schedule(params),
+        loss_of.model.device,
+    )
+    report = Report(stage, flops, first_step, rank)
+    trained = optimizer.engine if isinstance(optimizer, DeepSpeedOptimizer) else loss_of
     losses: list[float] = []
     loss_of.train()
     for step in range(first_step, params.steps):
-        result = train_step(loss_of, optimizer, batches.of(tokens, step, device), rate_at(step), params.max_grad_norm)
+        result = train_step(trained, optimizer, batches.of(tokens, step, device), rate_at(step), params.max_grad_norm)
         if not result.finite:
             numbers = batches.windows(window_count(len(tokens), params.sequence_tokens), step)
             raise BadInput(
@@ -146,8 +181,17 @@ def train(
 
 
 def main() -> None:
+    rank = this_rank()
+    if not rank.launched:
+        with suppress(BadInput):  # open_stage says it better
+            wanted = load_params(Path("params.yaml")).pretrain
+            if wanted.steps and wants_launch(wanted.distributed):
+                sys.exit(launch("pipelines.pretrain", wanted.distributed))
+    else:
+        enter(rank)
     with open_stage("pretrain") as stage:
         params = stage.params.pretrain
+        wants_launch(params.distributed)
         seed_everything(stage.params.seed)
         tokenizer = AutoTokenizer.from_pretrained(artifacts.TRAIN_TOKENIZER, local_files_only=True)
         manifest = ShardManifest.read(artifacts.TOKENS_MANIFEST)
@@ -161,16 +205,16 @@ def main() -> None:
 
         # Step 1: the weights to start from. Training needs what rounding to `dtype` would lose.
         model = starting_model(stage.params, tokenizer, "float32" if params.steps else params.dtype)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device("cuda", rank.local) if torch.cuda.is_available() else torch.device("cpu")
         # Adding up in one order costs attention's backward dearly on a GPU; runs repeat to the bit on CPUs.
         torch.use_deterministic_algorithms(device.type == "cpu", warn_only=True)
         model.to(device)  # type: ignore[arg-type]
         trained_tokens = params.steps * params.batch_sequences * params.sequence_tokens
-        compile = should_compile(
-            params.compile, device.type, trained_tokens * flops_per_token(model, params.sequence_tokens)
-        )
-        masters = narrow(model, DTYPES[params.dtype])
-        loss_of = LanguageModelLoss(model, compile and params.steps > 0)
+        flops = flops_per_token(model, params.sequence_tokens)
+        compile = should_compile(params.compile, device.type, trained_tokens * flops)
+        masters = {} if rank.launched else narrow(model, DTYPES[params.dtype])  # DeepSpeed makes its own
+        # ZeRO 3 fetches weights as modules run, which a compiled graph does not let it.
+        loss_of = LanguageModelLoss(model, compile and params.steps > 0 and params.distributed.zero_stage < 3)
         measure = functools.partial(
             held_out_loss,
             loss_of,
@@ -187,20 +231,23 @@ def main() -> None:
         }
 
         # Step 2: train. The weights that are saved are those that were trained, in `dtype`.
+        optimizer = None
         if params.steps:
             if device.type == "cpu":
                 keep_freed_memory()
-            optimizer = MasterAdamW(model, params.weight_decay, masters)
-            metrics["train_loss"] = train(stage, loss_of, optimizer, tokens, measure)
+            optimizer = start_optimizer(params, loss_of, masters, rank)
+            metrics["train_loss"] = train(stage, loss_of, optimizer, tokens, measure, flops, rank)
         else:
             print("pretrain: 0 steps, the base model passes through")
 
         # Step 3: measure and save.
         loss_of.eval()
         measured = measure()
-        print(f"pretrain: held-out perplexity {measured.metrics['held_out_perplexity']:.2f}")
-        save_model(model.cpu(), tokenizer, stage.out)
-        stage.write_metrics(metrics | measured.metrics | {"held_out_tokens": measured.tokens})
+        with optimizer.whole_weights() if isinstance(optimizer, DeepSpeedOptimizer) else nullcontext():
+            if rank.first:
+                print(f"pretrain: held-out perplexity {measured.metrics['held_out_perplexity']:.2f}")
+                save_model(model if rank.launched else model.cpu(), tokenizer, stage.out)
+                stage.write_metrics(metrics | measured.metrics | {"held_out_tokens": measured.tokens})
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ class StepResult(NamedTuple):
 
     @property
     def finite(self) -> bool:
-        """Whether the step changed the weights."""
+        """Whether training can go on."""
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
 
@@ -54,6 +54,9 @@ class Optimizer(Protocol):
     def step(self, rate: float, max_norm: float, batches: int) -> float:
         """Update the weights from gradients summed over `batches`; returns the norm of their mean."""
 
+    def mean(self, loss: Tensor) -> float:
+        """The mean of `loss` [] over all processes."""
+
 
 class LanguageModelLoss(nn.Module):
     """Next-token cross-entropy of a decoder: its trunk as transformers has it, its head in chunks.
@@ -73,17 +76,22 @@ class LanguageModelLoss(nn.Module):
         """The mean loss [] in nats per token over `ids` [batch, length + 1]."""
         trunk: Any = self._trunk if self._trunk and torch.is_grad_enabled() else self.model.base_model
         hidden = trunk(input_ids=ids[:, :-1].contiguous(), use_cache=False).last_hidden_state
+        return linear_cross_entropy(hidden.flatten(0, 1), self.head_weight, ids[:, 1:].flatten(), self.compiled)
+
+    @property
+    def head_weight(self) -> nn.Parameter:
+        """The output embedding [vocabulary, width]."""
         head = self.model.get_output_embeddings()
         assert isinstance(head, nn.Linear) and head.bias is None
-        return linear_cross_entropy(hidden.flatten(0, 1), head.weight, ids[:, 1:].flatten(), self.compiled)
+        return head.weight
 
 
 def train_step(
     loss_of: nn.Module, optimizer: Optimizer, batches: Iterable[Tensor], rate: float, max_norm: float
 ) -> StepResult:
-    """One step at learning rate `rate` on the mean of equal `batches` [sequences, length + 1].
+    """One step at learning rate `rate` on the mean of equal `batches` [sequences, length + 1], and of all processes.
 
-    A loss or gradient that is no number changes no weight.
+    A loss or gradient that is no number changes no weight of a single process; nothing should be saved after it.
     """
     losses = []
     for ids in batches:
@@ -91,7 +99,7 @@ def train_step(
         optimizer.backward(loss)
         losses.append(loss.detach())
     grad_norm = optimizer.step(rate, max_norm, len(losses))
-    return StepResult(float(torch.stack(losses).mean()), grad_norm)
+    return StepResult(optimizer.mean(torch.stack(losses).mean()), grad_norm)
 
 
 class Batches(NamedTuple):

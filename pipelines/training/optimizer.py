@@ -4,6 +4,7 @@ An update smaller than half a unit in the last place of a bfloat16 weight would 
 (Micikevicius et al. 2018, section 3.1).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,8 +13,16 @@ from torch import Tensor, nn
 BETAS = (0.9, 0.95)  # Brown et al. 2020, appendix B
 
 
+def decay_groups(weights: Sequence[Tensor], weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's groups: matrices decay, vectors, which are norms and biases, do not."""
+    return [
+        {"params": [weight for weight in weights if weight.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [weight for weight in weights if weight.dim() < 2], "weight_decay": 0.0},
+    ]
+
+
 class MasterAdamW:
-    """AdamW over the weights of `model`; norms and biases, which are vectors, are not decayed.
+    """AdamW over the weights of `model`, in one process.
 
     A float32 weight is its own master. Others are copied to float32 here, so cast a model to its training precision
     with `narrow`, which keeps what the cast rounds away.
@@ -27,10 +36,7 @@ class MasterAdamW:
             weight if weight.dtype == torch.float32 else kept[name] if name in kept else weight.detach().float()
             for name, weight in named
         ]
-        matrices = [master for master in self.masters if master.dim() >= 2]
-        vectors = [master for master in self.masters if master.dim() < 2]
-        groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        self.adamw = torch.optim.AdamW(groups, lr=0.0, betas=BETAS, fused=True)
+        self.adamw = torch.optim.AdamW(decay_groups(self.masters, weight_decay), lr=0.0, betas=BETAS, fused=True)
         self._narrow = [
             (weight, master) for weight, master in zip(self.weights, self.masters, strict=True) if weight is not master
         ]
@@ -70,6 +76,10 @@ class MasterAdamW:
                 torch._foreach_copy_([weight for weight, _ in self._narrow], [master for _, master in self._narrow])
         self.adamw.zero_grad(set_to_none=True)
         return norm
+
+    def mean(self, loss: Tensor) -> float:
+        """The mean of `loss` [] over all processes, of which there is one."""
+        return float(loss)
 
     def state_dict(self) -> dict[str, Any]:
         """Moments, step counts and masters: all that the next step depends on beside the weights."""
