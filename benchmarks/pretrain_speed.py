@@ -254,7 +254,7 @@ def loss_curves(steps: int) -> dict[str, float]:
         step, loss_of = ours_steps(dtype, sizes, vocabulary, "cpu", seed)
         for number in range(steps):
             [ids] = batches.of(train, number, device)
-            step(ids, 2 * RATE * cosine(number, steps, 0.1))
+            step(ids, RATE * cosine(number, steps, 0.1))
         losses[name] = statistics.mean(
             held_out_loss(loss_of, held_out[start:], length, 1.0, device).loss for start in range(0, 65_536, 4096)
         )
