@@ -20,7 +20,7 @@ from pipelines.model.checkpoints import load_model, save_model
 from pipelines.model.engine import Sampling, TransformersEngine
 from pipelines.rlhf.episodes import divergence, roll_out
 from pipelines.training.checkpointing import clear
-from pipelines.training.master_weights import MasterAdamW
+from pipelines.training.optimizer import MasterAdamW
 from pipelines.training.seeding import seed_everything
 from pipelines.training.trainers import arguments_of, run_trainer
 

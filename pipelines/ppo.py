@@ -10,6 +10,7 @@ reference policy gives the KL penalty; (3) advantages by GAE from the value mode
 so that a killed run goes on from a checkpoint to the same weights.
 """
 
+import math
 import random
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +43,7 @@ from pipelines.rlhf.kl import KlController
 from pipelines.rlhf.losses import policy_loss, value_loss
 from pipelines.rlhf.prompts import Prompt, prompts_of_step, read_prompts, samplings_of
 from pipelines.training.checkpointing import Checkpoints, clear
-from pipelines.training.master_weights import MasterAdamW
+from pipelines.training.optimizer import MasterAdamW
 from pipelines.training.seeding import seed_everything
 
 SAMPLES_PER_STEP = 4  # episodes of each step that are kept for looking at
@@ -159,7 +160,11 @@ def update(
             loss.backward()
             figures["pretraining_loss"] = float(loss.detach()) / mix.params.coefficient
         for name, optimizer in optimizers._asdict().items():
-            figures[f"{name}_grad_norm"] = optimizer.clipped_step(params.max_grad_norm)
+            rate = params.learning_rate if name == "policy" else params.value_learning_rate
+            norm = optimizer.update(rate, params.max_grad_norm)
+            if not math.isfinite(norm):
+                raise FloatingPointError(f"gradient norm {norm} of the {name} model")
+            figures[f"{name}_grad_norm"] = norm
         for name, figure in figures.items():
             noted.setdefault(name, []).append(figure)
     return {name: statistics.mean(figures) for name, figures in noted.items()}

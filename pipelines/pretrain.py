@@ -5,54 +5,42 @@ Out: `artifacts/pretrain/`, a Hugging Face folder with tokenizer and chat templa
 bits per byte of exactly these weights.
 """
 
-import math
-import shutil
+import functools
+import sys
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.core import artifacts
-from pipelines.core.config import Params, Pretrain
+from pipelines.core.config import Params, Pretrain, load_params
 from pipelines.core.errors import BadInput
 from pipelines.core.stage import Stage, open_stage
-from pipelines.data.shards import ShardManifest, Tokens, batch_windows, open_tokens, window, window_count
+from pipelines.data.shards import ShardManifest, TokenStream, open_tokens, window_count
 from pipelines.model import architecture
-from pipelines.model.checkpoints import cast_weights, find_base_model, fit_to_tokenizer, load_base_model, save_model
-from pipelines.training.schedules import cosine
+from pipelines.model.checkpoints import find_base_model, fit_to_tokenizer, load_base_model, save_model
+from pipelines.training.compilation import keep_freed_memory, should_compile
+from pipelines.training.distributed import (
+    DeepSpeedOptimizer,
+    Rank,
+    configuration,
+    enter,
+    launch,
+    this_rank,
+    wants_launch,
+)
+from pipelines.training.next_token import Batches, HeldOut, LanguageModelLoss, StepResult, held_out_loss, train_step
+from pipelines.training.optimizer import BETAS, MasterAdamW
+from pipelines.training.schedules import cosine, wsd
 from pipelines.training.seeding import seed_everything
+from pipelines.training.throughput import flops_per_token, mfu, peak_flops
 
-HELD_OUT_TOKENS = 4096  # some ± 4 % of perplexity, and seconds for a model of 135M on two cores; evaluate looks closer
 EVALUATIONS = 4  # over the run, the last on the weights that are saved
 LOG_POINTS = 50  # over the run: each is a request to the tracking server
 PROGRESS_LINES = 10
-
-
-class StepResult(NamedTuple):
-    """What one optimizer step measured."""
-
-    loss: float  # nats per token, before the step
-    grad_norm: float  # before clipping
-
-
-class HeldOut(NamedTuple):
-    """Loss on text that was not trained on."""
-
-    loss: float  # nats per token
-    bits_per_byte: float
-    tokens: int
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        return {
-            "held_out_loss": self.loss,
-            "held_out_perplexity": math.exp(min(self.loss, 700.0)),
-            "held_out_bits_per_byte": self.bits_per_byte,
-        }
 
 
 def starting_model(params: Params, tokenizer: PreTrainedTokenizerBase, dtype: str) -> PreTrainedModel:
@@ -75,102 +63,133 @@ def starting_model(params: Params, tokenizer: PreTrainedTokenizerBase, dtype: st
     return model
 
 
-def mean_loss(model: Any, ids: Tensor) -> Tensor:
-    """Next-token cross-entropy of `ids` [batch, length + 1] in nats per token."""
-    logits = model(input_ids=ids[:, :-1], use_cache=False).logits
-    return functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
+def schedule(params: Pretrain) -> Callable[[int], float]:
+    """The learning rate as a function of the step."""
+    if params.schedule == "wsd":
+        factor = functools.partial(wsd, warmup_share=params.warmup_share, decay_share=params.decay_share)
+    else:
+        factor = functools.partial(cosine, warmup_share=params.warmup_share)
+    return lambda step: params.learning_rate * factor(step, params.steps)
 
 
-@torch.no_grad()
-def held_out_loss(model: Any, tokens: Tokens, length: int, bytes_per_token: float, device: torch.device) -> HeldOut:
-    """The loss over the first windows of `tokens`, up to HELD_OUT_TOKENS."""
-    windows = min(window_count(len(tokens), length), max(1, HELD_OUT_TOKENS // length))
-    losses = []
-    for start in range(0, windows, 8):
-        part = [window(tokens, index, length) for index in range(start, min(start + 8, windows))]
-        losses += [mean_loss(model, torch.from_numpy(np.stack(part)).to(device)).item()] * len(part)
-    loss = sum(losses) / len(losses)
-    return HeldOut(loss, loss / math.log(2) / bytes_per_token, windows * length)
-
-
-def adamw(model: PreTrainedModel, params: Pretrain) -> torch.optim.AdamW:
-    """AdamW; norms and biases are not decayed."""
-    matrices = [weight for weight in model.parameters() if weight.dim() >= 2]
-    vectors = [weight for weight in model.parameters() if weight.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": params.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=params.learning_rate, betas=(0.9, 0.95), fused=True)
-
-
-def train_step(model: Any, optimizer: torch.optim.Optimizer, ids: Tensor, rate: float, params: Pretrain) -> StepResult:
-    """One step on `ids` [batch, length + 1] at learning rate `rate`; a loss that is no number changes nothing."""
-    with torch.autocast(ids.device.type, torch.bfloat16, enabled=params.dtype == "bfloat16"):
-        loss = mean_loss(model, ids)
-    if not torch.isfinite(loss):
-        return StepResult(loss.item(), math.nan)
-    loss.backward()
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    grad_norm = torch.nn.utils.clip_grad_norm_(weights, params.max_grad_norm)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return StepResult(loss.item(), float(grad_norm))
-
-
-def _compiled(model: PreTrainedModel) -> Any:
-    if not any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++")):
-        raise BadInput("pretrain.compile needs a C++ compiler and there is none; install g++ or set it to false")
-    return torch.compile(model)
-
-
-def train(stage: Stage, model: PreTrainedModel, tokens: Tokens, held_out: Tokens, bytes_per_token: float) -> float:
-    """Train `model` in place for `pretrain.steps` steps; returns the mean loss of the last tenth.
+def deal(params: Pretrain, seed: int, tokens: int, rank: Rank) -> Batches:
+    """How the corpus of `tokens` tokens is dealt out to steps, processes and micro-batches.
 
     Raises:
-        BadInput: the corpus is shorter than one window, or the loss is no number any more.
+        BadInput: the corpus is shorter than one window, or a step can't be split evenly.
     """
-    params, seed = stage.params.pretrain, stage.params.seed
-    length, steps = params.sequence_tokens, params.steps
-    windows = window_count(len(tokens), length)
-    if not windows:
-        raise BadInput(f"the corpus has {len(tokens)} tokens, one sequence takes {length}; add text or shorten it")
-    device = model.device
-    optimizer = adamw(model, params)
-    forward = _compiled(model) if params.compile else model
-    model.train()
+    if not window_count(tokens, params.sequence_tokens):
+        raise BadInput(
+            f"the corpus has {tokens} tokens, one sequence takes {params.sequence_tokens}; add text or shorten it"
+        )
+    if params.batch_sequences % (params.accumulate * rank.ranks):
+        raise BadInput(
+            f"pretrain.batch_sequences {params.batch_sequences} can't be split into {params.accumulate} equal "
+            f"micro-batches for each of {rank.ranks} processes; change pretrain.accumulate"
+        )
+    return Batches(params.sequence_tokens, params.batch_sequences, params.accumulate, seed, rank.rank, rank.ranks)
+
+
+class Report:
+    """What training says of itself: curves to the tracker, lines to the terminal."""
+
+    def __init__(self, stage: Stage, flops: float, first_step: int, rank: Rank) -> None:
+        self._stage = stage
+        self._params = stage.params.pretrain
+        self._first = first_step
+        self._started = time.monotonic()
+        self._flops = flops
+        peak = peak_flops(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+        self._peak = None if peak is None else peak * rank.ranks
+        self._speaks = rank.first
+
+    def step(self, done: int, result: StepResult, rate: float) -> None:
+        """After `done` steps."""
+        if not self._speaks:
+            return
+        steps, elapsed = self._params.steps, time.monotonic() - self._started
+        speed = (done - self._first) * self._params.batch_sequences * self._params.sequence_tokens / elapsed
+        if done % max(1, steps // LOG_POINTS) == 0 or done == steps:
+            numbers = {**result._asdict(), "learning_rate": rate, "tokens_per_s": speed}
+            share = mfu(speed, self._flops, self._peak)
+            self._stage.tracker.log_metrics(numbers if share is None else numbers | {"mfu": share}, done)
+        if done % max(1, steps // PROGRESS_LINES) == 0 or done == steps:
+            left = elapsed / (done - self._first) * (steps - done)
+            print(f"pretrain: step {done}/{steps}, loss {result.loss:.3f}, {speed:,.0f} tokens/s, {left:.0f} s left")
+
+    def held_out(self, done: int, measured: HeldOut) -> None:
+        self._stage.tracker.log_metrics(measured.metrics, done)
+
+
+def start_optimizer(params: Pretrain, loss_of: LanguageModelLoss, rank: Rank) -> MasterAdamW | DeepSpeedOptimizer:
+    """AdamW of one process, or DeepSpeed's of several."""
+    if not rank.launched:
+        return MasterAdamW(loss_of.model, params.dtype, params.learning_rate, params.weight_decay, BETAS)
+    sequences = params.batch_sequences // params.accumulate // rank.ranks
+    config = configuration(params.distributed, params.dtype, params.max_grad_norm, sequences, params.accumulate)
+    return DeepSpeedOptimizer(loss_of, params.weight_decay, config)
+
+
+def train(
+    stage: Stage,
+    loss_of: LanguageModelLoss,
+    optimizer: MasterAdamW | DeepSpeedOptimizer,
+    tokens: TokenStream,
+    measure: Callable[[], HeldOut],
+    flops: float,
+    rank: Rank,
+    first_step: int = 0,
+) -> float:
+    """Train from `first_step` to `pretrain.steps`; returns the mean loss of the last tenth.
+
+    The state is the model's weights, `optimizer` and the step: what is read at a step is a function of its number.
+
+    `flops` are those of one token.
+
+    Raises:
+        BadInput: the loss or its gradient is no number any more.
+    """
+    params = stage.params.pretrain
+    batches, rate_at, device = (
+        deal(params, stage.params.seed, len(tokens), rank),
+        schedule(params),
+        loss_of.model.device,
+    )
+    report = Report(stage, flops, first_step, rank)
+    trained = optimizer.engine if isinstance(optimizer, DeepSpeedOptimizer) else loss_of
     losses: list[float] = []
-    started = time.monotonic()
-    for step in range(steps):
-        numbers = batch_windows(windows, step, params.batch_sequences, seed)
-        ids = torch.from_numpy(np.stack([window(tokens, int(number), length) for number in numbers])).to(device)
-        rate = params.learning_rate * cosine(step, steps, params.warmup_share)
-        result = train_step(forward, optimizer, ids, rate, params)
-        if not math.isfinite(result.loss) or not math.isfinite(result.grad_norm):
+    loss_of.train()
+    for step in range(first_step, params.steps):
+        result = train_step(trained, optimizer, batches.of(tokens, step, device), rate_at(step), params.max_grad_norm)
+        if not result.finite:
+            numbers = batches.windows(window_count(len(tokens), params.sequence_tokens), step)
             raise BadInput(
-                f"pretrain: loss {result.loss}, gradient norm {result.grad_norm} at step {step} (windows "
-                f"{numbers.tolist()}); lower pretrain.learning_rate or pretrain.max_grad_norm, or use dtype float32"
+                f"pretrain: loss {result.loss}, gradient norm {result.grad_norm} at step {step} (windows {numbers}); "
+                "lower pretrain.learning_rate or pretrain.max_grad_norm, or use dtype float32"
             )
         losses.append(result.loss)
         done = step + 1
-        speed = done * params.batch_sequences * length / (time.monotonic() - started)
-        if done % max(1, steps // LOG_POINTS) == 0 or done == steps:
-            stage.tracker.log_metrics(
-                {"loss": result.loss, "grad_norm": result.grad_norm, "learning_rate": rate, "tokens_per_s": speed}, done
-            )
-        if done % max(1, steps // PROGRESS_LINES) == 0 or done == steps:
-            left = (time.monotonic() - started) / done * (steps - done)
-            print(f"pretrain: step {done}/{steps}, loss {result.loss:.3f}, {speed:,.0f} tokens/s, {left:.0f} s left")
-        if done % max(1, steps // EVALUATIONS) == 0 and done < steps:
-            model.eval()
-            measured = held_out_loss(model, held_out, length, bytes_per_token, device)
-            stage.tracker.log_metrics(measured.metrics, done)
-            model.train()
-    return sum(losses[-max(1, steps // 10) :]) / max(1, steps // 10)
+        report.step(done, result, rate_at(step))
+        if done % max(1, params.steps // EVALUATIONS) == 0 and done < params.steps:
+            loss_of.eval()
+            report.held_out(done, measure())
+            loss_of.train()
+    last = losses[-max(1, params.steps // 10) :]
+    return sum(last) / len(last)
 
 
 def main() -> None:
+    rank = this_rank()
+    if not rank.launched:
+        with suppress(BadInput):  # open_stage says it better
+            wanted = load_params(Path("params.yaml")).pretrain
+            if wanted.steps and wants_launch(wanted.distributed):
+                sys.exit(launch("pipelines.pretrain", wanted.distributed))
+    else:
+        enter(rank)
     with open_stage("pretrain") as stage:
         params = stage.params.pretrain
+        wants_launch(params.distributed)
         seed_everything(stage.params.seed)
         tokenizer = AutoTokenizer.from_pretrained(artifacts.TRAIN_TOKENIZER, local_files_only=True)
         manifest = ShardManifest.read(artifacts.TOKENS_MANIFEST)
@@ -181,27 +200,51 @@ def main() -> None:
                 f"the held-out text has {len(held_out)} tokens, fewer than pretrain.sequence_tokens "
                 f"({params.sequence_tokens}) + 1; raise prepare_corpus.held_out_share"
             )
-        bytes_per_token = manifest.held_out.bytes / manifest.held_out.tokens
 
-        # Training keeps full-precision weights and computes in `dtype`; only what is saved is rounded.
+        # Step 1: the weights to start from. Training needs what rounding to `dtype` would lose.
         model = starting_model(stage.params, tokenizer, "float32" if params.steps else params.dtype)
-        model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
+        device = torch.device("cuda", rank.local) if torch.cuda.is_available() else torch.device("cpu")
+        # Adding up in one order costs attention's backward dearly on a GPU; runs repeat to the bit on CPUs.
+        torch.use_deterministic_algorithms(device.type == "cpu", warn_only=True)
+        model.to(device)  # type: ignore[arg-type]
+        trained_tokens = params.steps * params.batch_sequences * params.sequence_tokens
+        flops = flops_per_token(model, params.sequence_tokens)
+        compile = should_compile(params.compile, device.type, trained_tokens * flops)
+        # ZeRO 3 fetches weights as modules run, which a compiled graph does not let it.
+        loss_of = LanguageModelLoss(model, compile and params.steps > 0 and params.distributed.zero_stage < 3)
+        measure = functools.partial(
+            held_out_loss,
+            loss_of,
+            held_out,
+            params.sequence_tokens,
+            manifest.held_out.bytes / manifest.held_out.tokens,
+            device,
+        )
         metrics: dict[str, float] = {
             "passed_through": float(params.steps == 0),
             "steps": params.steps,
             "parameters": sum(weight.numel() for weight in model.parameters()),
-            "trained_tokens": params.steps * params.batch_sequences * params.sequence_tokens,
+            "trained_tokens": trained_tokens,
         }
+
+        # Step 2: train. The weights that are saved are those that were trained, in `dtype`.
+        optimizer = None
         if params.steps:
-            metrics["train_loss"] = train(stage, model, tokens, held_out, bytes_per_token)
+            if device.type == "cpu":
+                keep_freed_memory()
+            optimizer = start_optimizer(params, loss_of, rank)
+            metrics["train_loss"] = train(stage, loss_of, optimizer, tokens, measure, flops, rank)
         else:
             print("pretrain: 0 steps, the base model passes through")
-        cast_weights(model, params.dtype)
-        model.eval()
-        measured = held_out_loss(model, held_out, params.sequence_tokens, bytes_per_token, model.device)
-        print(f"pretrain: held-out perplexity {measured.metrics['held_out_perplexity']:.2f}")
-        save_model(model.cpu(), tokenizer, stage.out)
-        stage.write_metrics(metrics | measured.metrics | {"held_out_tokens": measured.tokens})
+
+        # Step 3: measure and save.
+        loss_of.eval()
+        measured = measure()
+        with optimizer.whole_weights() if isinstance(optimizer, DeepSpeedOptimizer) else nullcontext():
+            if rank.first:
+                print(f"pretrain: held-out perplexity {measured.metrics['held_out_perplexity']:.2f}")
+                save_model(model if rank.launched else model.cpu(), tokenizer, stage.out)
+                stage.write_metrics(metrics | measured.metrics | {"held_out_tokens": measured.tokens})
 
 
 if __name__ == "__main__":

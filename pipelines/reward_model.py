@@ -32,7 +32,7 @@ from pipelines.model.checkpoints import save_model
 from pipelines.model.rendering import render_answer
 from pipelines.model.rewards import RewardScorer
 from pipelines.training.checkpointing import clear
-from pipelines.training.master_weights import MasterAdamW
+from pipelines.training.optimizer import MasterAdamW
 from pipelines.training.seeding import seed_everything
 from pipelines.training.trainers import arguments_of, run_trainer
 

@@ -19,7 +19,7 @@ from pipelines.rlhf.groups import EngineRollouts, prompt_rows, rewards_by
 from pipelines.rlhf.held_out import HeldOutReward, Scorer
 from pipelines.rlhf.prompts import read_prompts
 from pipelines.training.checkpointing import clear
-from pipelines.training.master_weights import MasterAdamW
+from pipelines.training.optimizer import MasterAdamW
 from pipelines.training.seeding import seed_everything
 from pipelines.training.trainers import arguments_of, run_trainer
 

@@ -60,6 +60,8 @@ def record_arithmetic(record):
         keep("whitened", found)
 
     def averaged(arguments, _keywords, found):
+        if "whitened" not in record:
+            return  # whitening takes means too
         # In the order of train(): value loss, its clip fraction, policy loss.
         for key in ("value_losses", "value_clipped", "policy_losses"):
             if key not in record:

@@ -219,17 +219,30 @@ class Architecture(Section):
     context: Positive  # tokens
 
 
+class Distributed(Section):
+    """How many processes train, and what DeepSpeed's ZeRO splits between them."""
+
+    processes: Positive | None  # of each machine; null: one for each GPU, one on a CPU
+    hostfile: str | None  # of several machines, as DeepSpeed reads it: "name slots=8" a line
+    zero_stage: Annotated[int, Field(ge=0, le=3)]  # 1: the optimizer's state, 2: gradients too, 3: weights too
+    offload: Literal["none", "optimizer", "weights"]  # to the machine's memory; weights: both, needs zero_stage 3
+
+
 class Pretrain(Section):
     architecture: Architecture
     steps: NonNegative  # 0 passes a base model through
-    batch_sequences: Positive
+    batch_sequences: Positive  # of one optimizer step, over all processes
+    accumulate: Positive  # micro-batches that each process splits its part of a step into
     sequence_tokens: Positive
-    learning_rate: PositiveFloat
+    learning_rate: PositiveFloat  # at its peak
+    schedule: Literal["cosine", "wsd"]  # wsd: warm-up, stable, decay
     warmup_share: Share
+    decay_share: Share  # of the steps, with wsd
     weight_decay: Annotated[float, Field(ge=0)]
     max_grad_norm: PositiveFloat
-    dtype: Literal["float32", "bfloat16"]
-    compile: bool
+    dtype: Literal["float32", "bfloat16"]  # of weights and products; the optimizer keeps float32 weights either way
+    compile: bool | Literal["auto"]  # auto: where there is a compiler and the run is long enough to gain from it
+    distributed: Distributed
 
 
 class PrepareSft(Section):

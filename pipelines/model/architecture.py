@@ -1,11 +1,29 @@
 """The decoder that is trained from scratch: gpt2, llama or qwen3 in the sizes that the parameters give."""
 
+from typing import Protocol
+
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig, PreTrainedModel, Qwen3Config
 
-from pipelines.core import config
 from pipelines.core.errors import BadInput
 
 ROPE_THETA = 10_000.0
+
+
+class Sizes(Protocol):
+    """What `pretrain.architecture` holds."""
+
+    @property
+    def family(self) -> str: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def kv_heads(self) -> int: ...
+    @property
+    def context(self) -> int: ...
 
 
 def feed_forward(hidden: int) -> int:
@@ -13,7 +31,7 @@ def feed_forward(hidden: int) -> int:
     return -(-hidden * 8 // 3 // 64) * 64
 
 
-def model_config(sizes: config.Architecture, vocabulary: int) -> PreTrainedConfig:
+def model_config(sizes: Sizes, vocabulary: int) -> PreTrainedConfig:
     """The transformers configuration of `sizes`; embeddings are tied, as small models want it.
 
     Raises:
@@ -53,6 +71,6 @@ def model_config(sizes: config.Architecture, vocabulary: int) -> PreTrainedConfi
     )
 
 
-def build(sizes: config.Architecture, vocabulary: int) -> PreTrainedModel:
+def build(sizes: Sizes, vocabulary: int) -> PreTrainedModel:
     """A model with random weights from torch's global generator: seed it first."""
     return AutoModelForCausalLM.from_config(model_config(sizes, vocabulary))

@@ -25,10 +25,12 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def whiten(values: Tensor, mask: Tensor, keep_mean: bool = False) -> Tensor:
     """`values` [B, T] with mean 0 and standard deviation 1 over the mask; `keep_mean` scales only.
 
-    Source: Ziegler et al. 2019 (arXiv 1909.08593), where rewards keep their mean and advantages do not.
+    The variance is the unbiased one. Source: Ziegler et al. 2019 (arXiv 1909.08593), where rewards keep their mean and
+    advantages do not.
     """
     mean = masked_mean(values, mask)
-    variance = masked_mean((values - mean) ** 2, mask)
+    count = mask.sum()
+    variance = masked_mean((values - mean) ** 2, mask) * count / (count - 1).clamp(min=1)
     whitened = (values - mean) * torch.rsqrt(variance + 1e-8)
     return (whitened + mean if keep_mean else whitened) * mask
 

@@ -15,7 +15,7 @@ from pipelines.core.config import Supervised
 from pipelines.core.stage import Stage
 from pipelines.model.logits import chosen_logprobs, head_weight
 from pipelines.model.rendering import Rendered
-from pipelines.training.master_weights import MasterAdamW
+from pipelines.training.optimizer import MasterAdamW
 from pipelines.training.trainers import LengthGrouped, arguments_of, run_trainer
 
 IGNORED = -100  # torch's cross_entropy leaves these positions out

@@ -9,17 +9,16 @@ import torch
 
 from pipelines import pretrain
 from pipelines.core import artifacts, tracking
-from pipelines.core.config import Pretrain, load_params
 from pipelines.core.errors import ExitCode
 from pipelines.core.jsonl import read_json
 from pipelines.data.shards import ShardManifest, TokenizedDocument, open_tokens, token_dtype, write_split
 from pipelines.model.architecture import build
-from pipelines.model.checkpoints import load_model
+from pipelines.model.checkpoints import DTYPES, load_model
 from pipelines.model.tokenizer import train_bpe
-from pipelines.pretrain import adamw, held_out_loss, mean_loss, train_step
+from pipelines.training.next_token import LanguageModelLoss, held_out_loss, train_step
+from pipelines.training.optimizer import MasterAdamW
 from tests.models import SIZES, TEXTS, make_policy
 from tests.pipelines.in_process import enter_workspace, exit_code
-from tests.workspaces import ROOT
 
 VOCABULARY = 320
 SMALL = [
@@ -69,7 +68,7 @@ def test_the_metrics_are_those_of_the_saved_weights(finished: Path) -> None:
     model = load_model(finished / artifacts.PRETRAIN, "float32").eval()
     manifest = ShardManifest.read(finished / artifacts.TOKENS_MANIFEST)
     tokens = open_tokens(finished / artifacts.TOKENIZE_CORPUS, manifest.held_out, manifest.dtype)
-    measured = held_out_loss(model, tokens, 32, 1.0, torch.device("cpu"))
+    measured = held_out_loss(LanguageModelLoss(model, False), tokens, 32, 1.0, torch.device("cpu"))
     assert measured.loss == pytest.approx(
         read_json(finished / artifacts.metrics_of("pretrain"))["held_out_loss"], rel=1e-4
     )
@@ -115,6 +114,7 @@ def test_zero_steps_pass_the_base_model_through(tmp_path: Path, monkeypatch: pyt
     ("overrides", "reason"),
     [
         (["pretrain.steps=0"], "there is no model"),
+        (["pretrain.accumulate=3"], "can't be split into 3 equal"),
         (["pretrain.sequence_tokens=400"], "fewer than pretrain.sequence_tokens"),
         (["pretrain.sequence_tokens=128", "pretrain.architecture.context=64"], "the model's context is 64"),
         (["pretrain.learning_rate=1e38", "pretrain.weight_decay=1e30"], "pretrain: loss nan"),
@@ -133,41 +133,55 @@ def test_what_can_not_work_is_bad_input(
     assert not artifacts.PRETRAIN.exists()
 
 
-def settings(dtype: str = "float32") -> Pretrain:
-    return load_params(ROOT / "params.yaml").pretrain.model_copy(update={"dtype": dtype, "weight_decay": 0.5})
-
-
 def test_the_loss_of_an_untrained_model_is_that_of_guessing() -> None:
     torch.manual_seed(0)
     ids = torch.randint(0, VOCABULARY, (4, 33))
-    assert mean_loss(build(SIZES, VOCABULARY), ids).item() == pytest.approx(math.log(VOCABULARY), rel=0.02)
+    loss_of = LanguageModelLoss(build(SIZES, VOCABULARY), False)
+    assert loss_of(ids).item() == pytest.approx(math.log(VOCABULARY), rel=0.02)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_steps_on_one_batch_lower_its_loss_and_keep_full_precision(dtype: str) -> None:
+def test_steps_on_one_batch_lower_its_loss(dtype: str) -> None:
     torch.manual_seed(0)
     model = build(SIZES, VOCABULARY)
-    optimizer = adamw(model, settings(dtype))
+    optimizer = MasterAdamW(model, dtype, 1e-2, 0.1)
     ids = torch.randint(0, VOCABULARY, (4, 33))
-    losses = [train_step(model, optimizer, ids, 1e-2, settings(dtype)).loss for _ in range(10)]
+    losses = [train_step(LanguageModelLoss(model, False), optimizer, [ids], 1e-2, 1.0).loss for _ in range(10)]
     assert losses[-1] < 0.8 * losses[0]
-    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert {weight.dtype for weight in model.parameters()} == {DTYPES[dtype]}
+
+
+def test_accumulated_micro_batches_are_one_step() -> None:
+    weights = []
+    for parts in (1, 4):
+        torch.manual_seed(0)
+        model = build(SIZES, VOCABULARY)
+        optimizer = MasterAdamW(model, "float32", 1e-2, 0.1)
+        ids = torch.randint(0, VOCABULARY, (8, 33), generator=torch.Generator().manual_seed(1))
+        results = [
+            train_step(LanguageModelLoss(model, False), optimizer, ids.chunk(parts), 1e-3, 0.5) for _ in range(3)
+        ]
+        weights.append((torch.cat([weight.flatten() for weight in model.parameters()]), results))
+    (whole, of_whole), (split, of_split) = weights
+    assert torch.allclose(whole, split, atol=1e-5)
+    for one, other in zip(of_whole, of_split, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
 
 
 def test_a_loss_that_is_no_number_changes_no_weight() -> None:
     model = build(SIZES, VOCABULARY)
-    optimizer = adamw(model, settings())
+    optimizer = MasterAdamW(model, "float32", 1e-2, 0.1)
     with torch.no_grad():
         model.get_input_embeddings().weight[7, 0] = math.nan
     before = [weight.clone() for weight in model.parameters()]
-    result = train_step(model, optimizer, torch.full((1, 9), 7), 1e-2, settings())
-    assert math.isnan(result.loss)
+    result = train_step(LanguageModelLoss(model, False), optimizer, [torch.full((1, 9), 7)], 1e-2, 1.0)
+    assert not result.finite
     for old, new in zip(before, model.parameters(), strict=True):
         assert torch.equal(old.nan_to_num(), new.nan_to_num())
 
 
 def test_norms_are_not_decayed() -> None:
-    decayed, spared = adamw(build(SIZES, VOCABULARY), settings()).param_groups
+    decayed, spared = MasterAdamW(build(SIZES, VOCABULARY), "float32", 1e-2, 0.5).param_groups
     assert {weight.dim() for weight in decayed["params"]} == {2}
     assert {weight.dim() for weight in spared["params"]} == {1}
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.5, 0.0)
