@@ -29,6 +29,7 @@ from pipelines.training.distributed import (
     configuration,
     enter,
     launch,
+    leave,
     this_rank,
     wants_launch,
 )
@@ -245,6 +246,8 @@ def main() -> None:
                 print(f"pretrain: held-out perplexity {measured.metrics['held_out_perplexity']:.2f}")
                 save_model(model if rank.launched else model.cpu(), tokenizer, stage.out)
                 stage.write_metrics(metrics | measured.metrics | {"held_out_tokens": measured.tokens})
+    if rank.launched:
+        leave()
 
 
 if __name__ == "__main__":

@@ -97,6 +97,11 @@ def enter(rank: Rank) -> None:
         os.environ.pop(URI_VARIABLE, None)
 
 
+def leave() -> None:
+    """Part from the other processes; without it gloo's threads may end the process by an abort."""
+    torch.distributed.destroy_process_group()
+
+
 def configuration(params: Distributed, dtype: str, max_norm: float, sequences: int, accumulate: int) -> dict[str, Any]:
     """DeepSpeed's own settings; `sequences` are those of one micro-batch of one process."""
     zero: dict[str, Any] = {"stage": params.zero_stage}

@@ -9,7 +9,7 @@ import torch
 
 from pipelines.core.config import Distributed
 from pipelines.model.architecture import build
-from pipelines.training.distributed import DeepSpeedOptimizer, configuration, enter, this_rank
+from pipelines.training.distributed import DeepSpeedOptimizer, configuration, enter, leave, this_rank
 from pipelines.training.next_token import Batches, LanguageModelLoss, train_step
 from pipelines.training.optimizer import BETAS, MasterAdamW
 from tests.models import SIZES
@@ -44,3 +44,4 @@ if __name__ == "__main__":
     ]
     if this_rank().first:
         Path(os.environ["OUT"]).write_text(json.dumps(curves))
+    leave()
