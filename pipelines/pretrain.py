@@ -22,10 +22,12 @@ from pipelines.core.stage import Stage, open_stage
 from pipelines.data.shards import ShardManifest, TokenStream, open_tokens, window_count
 from pipelines.model import architecture
 from pipelines.model.checkpoints import find_base_model, fit_to_tokenizer, load_base_model, save_model
+from pipelines.training.checkpointing import Checkpoints, OptimizerCheckpoints, clear
 from pipelines.training.compilation import keep_freed_memory, should_compile
 from pipelines.training.distributed import (
     DeepSpeedOptimizer,
     Rank,
+    RankCheckpoints,
     configuration,
     enter,
     launch,
@@ -139,13 +141,14 @@ def train(
     measure: Callable[[], HeldOut],
     flops: float,
     rank: Rank,
-    first_step: int = 0,
+    checkpoints: OptimizerCheckpoints | RankCheckpoints,
 ) -> float:
-    """Train from `first_step` to `pretrain.steps`; returns the mean loss of the last tenth.
+    """Train up to `pretrain.steps`, from the last checkpoint on; returns the mean loss of the last tenth.
 
-    The state is the model's weights, `optimizer` and the step: what is read at a step is a function of its number.
+    What is read at a step is a function of its number, so weights and optimizer are all there is to go on from.
 
-    `flops` are those of one token.
+    Args:
+        flops: those of one token.
 
     Raises:
         BadInput: the loss or its gradient is no number any more.
@@ -156,11 +159,11 @@ def train(
         schedule(params),
         loss_of.model.device,
     )
-    report = Report(stage, flops, first_step, rank)
+    done, losses = checkpoints.resume()
+    report = Report(stage, flops, done, rank)
     trained = optimizer.engine if isinstance(optimizer, DeepSpeedOptimizer) else loss_of
-    losses: list[float] = []
     loss_of.train()
-    for step in range(first_step, params.steps):
+    for step in range(done, params.steps):
         result = train_step(trained, optimizer, batches.of(tokens, step, device), rate_at(step), params.max_grad_norm)
         if not result.finite:
             numbers = batches.windows(window_count(len(tokens), params.sequence_tokens), step)
@@ -171,6 +174,8 @@ def train(
         losses.append(result.loss)
         done = step + 1
         report.step(done, result, rate_at(step))
+        if checkpoints.due():
+            checkpoints.save(done, losses)
         if done % max(1, params.steps // EVALUATIONS) == 0 and done < params.steps:
             loss_of.eval()
             report.held_out(done, measure())
@@ -234,7 +239,13 @@ def main() -> None:
             if device.type == "cpu":
                 keep_freed_memory()
             optimizer = start_optimizer(params, loss_of, rank)
-            metrics["train_loss"] = train(stage, loss_of, optimizer, tokens, measure, flops, rank)
+            saved = Checkpoints.of(stage, [artifacts.TOKENS_MANIFEST, artifacts.TRAIN_TOKENIZER])
+            checkpoints: OptimizerCheckpoints | RankCheckpoints = (
+                RankCheckpoints(saved, optimizer.engine, rank)
+                if isinstance(optimizer, DeepSpeedOptimizer)
+                else OptimizerCheckpoints(saved, optimizer)
+            )
+            metrics["train_loss"] = train(stage, loss_of, optimizer, tokens, measure, flops, rank, checkpoints)
         else:
             print("pretrain: 0 steps, the base model passes through")
 
@@ -246,6 +257,7 @@ def main() -> None:
                 print(f"pretrain: held-out perplexity {measured.metrics['held_out_perplexity']:.2f}")
                 save_model(model if rank.launched else model.cpu(), tokenizer, stage.out)
                 stage.write_metrics(metrics | measured.metrics | {"held_out_tokens": measured.tokens})
+                clear(stage)
     if rank.launched:
         leave()
 

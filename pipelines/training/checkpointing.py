@@ -1,5 +1,6 @@
 """Checkpoints of one stage: written every so many seconds, the last two kept, refused by another configuration."""
 
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from pipelines.core.digests import file_sha256
 from pipelines.core.errors import BadInput
 from pipelines.core.stage import Stage
 
+COMPLETE = "identity.json"  # written into a checkpoint's folder last, so that it says the checkpoint is complete
 KEPT = 2  # the older one is there should the disk be full while the newer is written
 SPARE = 1.05  # of the tensors' size: names, shapes, alignment
 ABSENT = "(absent)"
@@ -45,7 +47,10 @@ def identity_of(stage: Stage, inputs: Iterable[Path]) -> dict[str, Any]:
     """
     files = [file for path in inputs for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
     digests = {str(file): file_sha256(file) for file in files if file.is_file()}
-    return flat(stage.params.section(stage.name), stage.name) | {"seed": stage.params.seed} | digests
+    settings = flat(stage.params.section(stage.name), stage.name) | {"seed": stage.params.seed}
+    # What JSON makes of it, so that values that were read back compare equal.
+    identity: dict[str, Any] = json.loads(json.dumps(settings | digests))
+    return identity
 
 
 def require_same(saved: Mapping[str, Any], ours: Mapping[str, Any], path: Path) -> None:
@@ -155,6 +160,27 @@ class Checkpoints:
         partial.replace(path)
         for old in self._saved()[:-KEPT]:
             old.unlink()
+
+
+class OptimizerCheckpoints:
+    """Checkpoints of a loop whose whole state is its optimizer's and the losses so far."""
+
+    def __init__(self, checkpoints: Checkpoints, optimizer: torch.optim.Optimizer) -> None:
+        self._checkpoints, self._optimizer = checkpoints, optimizer
+
+    def resume(self) -> tuple[int, list[float]]:
+        """The steps that are done and their losses; weights and optimizer are as they were then."""
+        state = self._checkpoints.latest()
+        if state is None:
+            return 0, []
+        self._optimizer.load_state_dict(state["optimizer"])
+        return state["step"], state["losses"]
+
+    def due(self) -> bool:
+        return self._checkpoints.due()
+
+    def save(self, step: int, losses: list[float]) -> None:
+        self._checkpoints.save(step, {"optimizer": self._optimizer.state_dict(), "losses": losses})
 
 
 def clear(stage: Stage) -> None:

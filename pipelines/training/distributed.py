@@ -6,10 +6,12 @@ process, unless ZeRO is asked for on a GPU, never imports DeepSpeed.
 """
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +19,9 @@ from torch import Tensor
 
 from pipelines.core.config import Distributed
 from pipelines.core.errors import BadInput
+from pipelines.core.jsonl import read_json, write_json
 from pipelines.core.tracking import URI_VARIABLE
+from pipelines.training.checkpointing import COMPLETE, KEPT, Checkpoints, require_same
 from pipelines.training.next_token import LanguageModelLoss
 from pipelines.training.optimizer import BETAS, decay_groups
 
@@ -167,3 +171,45 @@ class DeepSpeedOptimizer:
         import deepspeed
 
         return nullcontext() if self._whole else deepspeed.zero.GatheredParameters(self._weights)
+
+
+class RankCheckpoints:
+    """Checkpoints that every process writes its part of, as DeepSpeed does; the first process says when."""
+
+    def __init__(self, checkpoints: Checkpoints, engine: Any, rank: Rank) -> None:
+        self._checkpoints, self._engine, self._rank = checkpoints, engine, rank
+
+    def _saved(self) -> list[Path]:
+        """The complete checkpoints, oldest first."""
+        return sorted(path.parent for path in self._checkpoints.folder.glob(f"step-*/{COMPLETE}"))
+
+    def resume(self) -> tuple[int, list[float]]:
+        """The steps that are done and their losses; weights and optimizer are as they were then.
+
+        Raises:
+            BadInput: the checkpoint belongs to another configuration.
+        """
+        saved = self._saved()
+        if not saved:
+            return 0, []
+        require_same(read_json(saved[-1] / COMPLETE), self._checkpoints.identity, saved[-1])
+        _, state = self._engine.load_checkpoint(str(self._checkpoints.folder), tag=saved[-1].name)
+        if self._rank.first:
+            print(f"goes on after step {state['step']}, from {saved[-1]}", flush=True)
+        return state["step"], state["losses"]
+
+    def due(self) -> bool:
+        answer = torch.tensor([float(self._checkpoints.due())], device=self._engine.device)
+        torch.distributed.broadcast(answer, 0)
+        return bool(answer.item())
+
+    def save(self, step: int, losses: list[float]) -> None:
+        """Write the state after `step` steps; the mark of completeness comes last, and then the oldest goes."""
+        folder = self._checkpoints.folder
+        tag = f"step-{step:08d}"
+        self._engine.save_checkpoint(str(folder), tag=tag, client_state={"step": step, "losses": losses})
+        torch.distributed.barrier()
+        if self._rank.first:
+            write_json(folder / tag / COMPLETE, self._checkpoints.identity)
+            for old in self._saved()[:-KEPT]:
+                shutil.rmtree(old)

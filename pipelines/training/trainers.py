@@ -1,6 +1,5 @@
 """What the stages that train with TRL share: arguments, the optimizer, checkpoints by time, and going on from one."""
 
-import json
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,11 +11,18 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from pipelines.core import artifacts
+from pipelines.core.jsonl import read_json, write_json
 from pipelines.core.stage import Stage
 from pipelines.training.callbacks import report_to
-from pipelines.training.checkpointing import KEPT, Interval, identity_of, require_same, require_space, tensor_bytes
-
-COMPLETE = "identity.json"  # written into a checkpoint last, so that it says the checkpoint is complete
+from pipelines.training.checkpointing import (
+    COMPLETE,
+    KEPT,
+    Interval,
+    identity_of,
+    require_same,
+    require_space,
+    tensor_bytes,
+)
 
 
 def arguments_of(stage: Stage, batch: int, learning_rate: float, epochs: float) -> dict[str, Any]:
@@ -82,9 +88,7 @@ class SavesByTime(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         path = Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(self._identity), encoding="utf-8")
-        partial.replace(path)
+        write_json(path, self._identity)
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:
@@ -99,8 +103,7 @@ def run_trainer(trainer: Trainer, stage: Stage, inputs: Iterable[Path]) -> None:
     Raises:
         BadInput: the checkpoint belongs to another configuration, the disk is full, or the loss is not finite.
     """
-    # What JSON makes of it, so that a value read back compares equal.
-    identity = json.loads(json.dumps(identity_of(stage, inputs)))
+    identity = identity_of(stage, inputs)
     folder = Path(trainer.args.output_dir)
     saved = complete_checkpoints(folder)
     for path in folder.glob("checkpoint-*"):
@@ -109,6 +112,6 @@ def run_trainer(trainer: Trainer, stage: Stage, inputs: Iterable[Path]) -> None:
     report_to(trainer, stage.tracker)
     trainer.add_callback(SavesByTime(stage.params.resources.checkpoint_interval_s, identity))
     if saved:
-        require_same(json.loads((saved[-1] / COMPLETE).read_text(encoding="utf-8")), identity, saved[-1])
+        require_same(read_json(saved[-1] / COMPLETE), identity, saved[-1])
         print(f"goes on after step {saved[-1].name.rpartition('-')[2]}, from {saved[-1]}", flush=True)
     trainer.train(resume_from_checkpoint=str(saved[-1]) if saved else None)

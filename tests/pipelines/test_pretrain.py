@@ -33,17 +33,28 @@ SMALL = [
 def enter(folder: Path, monkeypatch: pytest.MonkeyPatch, overrides: Sequence[str] = ()) -> None:
     """A workspace with a tokenizer and shards."""
     enter_workspace(folder, monkeypatch, [*SMALL, *overrides])
-    train_bpe(TEXTS, VOCABULARY).save_pretrained(artifacts.TRAIN_TOKENIZER)
+    make_inputs(folder)
+
+
+def make_inputs(workspace: Path) -> None:
+    """A tokenizer and shards in `workspace`."""
+    train_bpe(TEXTS, VOCABULARY).save_pretrained(workspace / artifacts.TRAIN_TOKENIZER)
     # The text counts up, so that the next token is easy to learn.
     documents = [TokenizedDocument([3 + (start + n) % 40 for n in range(20)], 60, "test") for start in range(100)]
     train, held_out = (
         write_split(
-            artifacts.TOKENIZE_CORPUS, split, lambda _skip, given=given: iter(given), VOCABULARY, 0, 10_000, 500
+            workspace / artifacts.TOKENIZE_CORPUS,
+            split,
+            lambda _skip, given=given: iter(given),
+            VOCABULARY,
+            0,
+            10_000,
+            500,
         )
         for split, given in (("train", documents), ("held_out", documents[:10]))
     )
     dtype = token_dtype(VOCABULARY).str
-    ShardManifest(dtype, VOCABULARY, 0, train, held_out).write(artifacts.TOKENS_MANIFEST)
+    ShardManifest(dtype, VOCABULARY, 0, train, held_out).write(workspace / artifacts.TOKENS_MANIFEST)
 
 
 @pytest.fixture(scope="module")

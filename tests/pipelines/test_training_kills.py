@@ -11,6 +11,8 @@ from pipelines.core import artifacts
 from pipelines.core.jsonl import write_json, write_rows
 from tests.models import make_policy
 from tests.pipelines.aligning import make_inputs
+from tests.pipelines.test_pretrain import SMALL
+from tests.pipelines.test_pretrain import make_inputs as pretrain_inputs
 from tests.pipelines.test_reward_model import preference
 from tests.pipelines.test_sft import demonstration
 from tests.workspaces import kill_stage, make_workspace, run_stage
@@ -45,6 +47,7 @@ def preference_inputs(workspace: Path) -> None:
 
 GROUPS = ["episodes_per_step=8", "responses_per_prompt=4", "steps=8", "learning_rate=1e-3", "dtype=bfloat16"]
 TRAINERS = [
+    Trainer("pretrain", [*SMALL, "pretrain.dtype=bfloat16"], pretrain_inputs, 30, OWN, 3),
     Trainer("sft", ["sft.epochs=3", "sft.batch_conversations=4", "sft.dtype=bfloat16"], sft_inputs, 15, TRL, 3),
     Trainer(
         "reward_model",

@@ -8,7 +8,7 @@ import torch
 from pipelines.core.config import Distributed
 from pipelines.core.errors import BadInput
 from pipelines.training.distributed import launch, this_rank, wants_launch
-from tests.pipelines.training.rank import losses
+from tests.pipelines.training.rank import SAVED, STEPS, losses
 from tests.workspaces import ROOT
 
 
@@ -26,9 +26,10 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> list[list[list[float]]]:
         pytest.skip("compares processes on a CPU, and DeepSpeed would take the GPU")
     out = tmp_path_factory.mktemp("ranks") / "out.json"
     cases = [
-        {"dtype": dtype, "accumulate": accumulate, "distributed": params(2, stage).model_dump()}
+        {"dtype": dtype, "accumulate": accumulate, "distributed": params(2, stage).model_dump(), "resumed": False}
         for stage, dtype, accumulate, _ in CASES
     ]
+    cases[-1]["resumed"] = True  # its curve comes after its own
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("CASES", json.dumps(cases)), ("OUT", str(out)), ("PYTHONPATH", str(ROOT))):
             patch.setenv(name, value)
@@ -44,6 +45,12 @@ def test_two_ranks_give_the_curve_of_one_process(number: int, curves: list[list[
     for (loss, norm), (expected_loss, expected_norm) in zip(curves[number], alone, strict=True):
         assert loss == pytest.approx(expected_loss, abs=tolerance)
         assert norm == pytest.approx(expected_norm, rel=max(1e-3, 5 * tolerance))
+
+
+def test_ranks_go_on_from_their_checkpoint_to_the_same_curve(curves: list[list[list[float]]]) -> None:
+    undisturbed, resumed = curves[-2:]
+    assert len(resumed) == STEPS - SAVED
+    assert resumed == undisturbed[SAVED:]
 
 
 def test_one_process_on_a_cpu_needs_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
