@@ -37,6 +37,7 @@ from pipelines.rlhf.experience import Models
 from pipelines.rlhf.kl import kl_per_token
 from pipelines.rlhf.losses import policy_loss, value_loss
 from pipelines.rlhf.prompts import Prompt
+from pipelines.training.compilation import keep_freed_memory
 
 EPISODES = int(os.environ.get("EPISODES", "32"))
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
@@ -48,7 +49,7 @@ PLACES = """France Italy Spain Portugal Germany Austria Poland Greece Norway Swe
 Hungary Romania Bulgaria Croatia Serbia Turkey Egypt Kenya Nigeria Morocco Ghana India China Japan Nepal Thailand
 Vietnam Indonesia Australia Canada Mexico Brazil Argentina Chile Peru Colombia"""
 PROMPT_SETS = {
-    "natural": "What is the capital of {}?",
+    "natural": "What is the capital of {}? Answer with the name only.",
     "full_length": "Write a long and detailed story that takes place in {}.",
 }
 
@@ -126,6 +127,7 @@ def run_ours(path: Path) -> None:
     """Our side: seconds and figures of each step, and how long its parts took in all."""
     job = json.loads(path.read_text())
     params = settings(job["steps"])
+    keep_freed_memory()
     models = load(job)
     optimizers = ppo.Optimizers.of(models, params)
     prompts = [Prompt(str(number), ids) for number, ids in enumerate(job["prompts"])]

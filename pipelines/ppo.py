@@ -37,12 +37,13 @@ from pipelines.model.moderation import Moderator
 from pipelines.model.rewards import RewardScorer
 from pipelines.rlhf.constraint import LagrangeMultiplier
 from pipelines.rlhf.episodes import logprobs_of, roll_out
-from pipelines.rlhf.experience import Experience, Judged, Models, judge, microbatches, values_of
+from pipelines.rlhf.experience import Experience, Judged, Models, Pass, judge, microbatches, values_of
 from pipelines.rlhf.held_out import HeldOutReward
 from pipelines.rlhf.kl import KlController
 from pipelines.rlhf.losses import policy_loss, value_loss
 from pipelines.rlhf.prompts import Prompt, prompts_of_step, read_prompts, samplings_of
 from pipelines.training.checkpointing import Checkpoints, clear
+from pipelines.training.compilation import keep_freed_memory
 from pipelines.training.optimizer import MasterAdamW
 from pipelines.training.seeding import seed_everything
 
@@ -102,6 +103,16 @@ def minibatches(count: int, size: int, rng: random.Random) -> Iterator[list[int]
         yield order[start : start + size]
 
 
+def passes(models: Models, experience: Experience, rows: list[int], params: Ppo) -> Iterator[Pass]:
+    """The passes of policy and value model over the episodes `rows`, one microbatch at a time."""
+    yield from experience.first_passes
+    if experience.first_passes:
+        return
+    for part_rows in microbatches(experience.episodes, rows, params.microbatch_episodes):
+        part = experience.episodes.rows(part_rows)
+        yield Pass(part_rows, logprobs_of(models.policy, part, params.temperature), values_of(models.value_model, part))
+
+
 def backward(models: Models, experience: Experience, rows: list[int], params: Ppo) -> dict[str, float]:
     """Add the gradients of both losses over the minibatch `rows`; returns the figures of its means.
 
@@ -109,20 +120,13 @@ def backward(models: Models, experience: Experience, rows: list[int], params: Pp
         FloatingPointError: a loss is not finite.
     """
     noted = dict.fromkeys(("policy_loss", "value_loss", "clip_fraction", "value_clip_fraction"), 0.0)
-    episodes, on_policy = experience.episodes, experience.on_policy
-    total = sum(episodes.lengths[row] for row in rows)
-    known = on_policy is not None and on_policy.rows == rows
-    for part_rows in [rows] if known else microbatches(episodes, rows, params.microbatch_episodes):
-        part = episodes.rows(part_rows)
+    total = sum(experience.episodes.lengths[row] for row in rows)
+    for part_rows, logprobs, values in passes(models, experience, rows, params):
+        part = experience.episodes.rows(part_rows)
         old, old_values, advantages, returns = (
             tensor[part_rows, : part.response.shape[1]]
             for tensor in (experience.logprobs, experience.values, experience.advantages, experience.returns)
         )
-        if known and on_policy:
-            logprobs, values = on_policy.logprobs, on_policy.values
-        else:
-            logprobs = logprobs_of(models.policy, part, params.temperature)
-            values = values_of(models.value_model, part)
         policy = policy_loss(logprobs, old, advantages, part.response, params.clip_range)
         value = value_loss(values, old_values, returns, part.response, params.value_clip_range)
         share = sum(part.lengths) / total  # the losses are means over tokens
@@ -154,7 +158,7 @@ def update(
     noted: dict[str, list[float]] = {}
     for number, rows in enumerate(plan):
         figures = backward(models, experience, rows, params)
-        experience = experience._replace(on_policy=None)  # its graph is spent
+        experience = experience._replace(first_passes=[])  # their graphs are spent
         if mix:
             loss = mix.loss(models.policy, updates_before + number)
             loss.backward()
@@ -329,6 +333,7 @@ def main() -> None:
     with open_stage("ppo") as stage:
         params, seed = stage.params.ppo, stage.params.seed
         seed_everything(seed)
+        keep_freed_memory()
         models = load_models(params)
         prompts = read_prompts(artifacts.PROMPTS_ALIGNMENT, models.engine)
         if not prompts:

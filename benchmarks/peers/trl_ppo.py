@@ -131,6 +131,7 @@ def main():
     times, record = StepTimes(), {}
     if mode == "maths":
         record_arithmetic(record)
+        ppo_trainer.np.random.permutation = ppo_trainer.np.arange  # one mini-batch, its rows in order
     trainer = PPOTrainer(
         args=arguments,
         processing_class=tokenizer,

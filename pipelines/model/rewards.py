@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.core.errors import BadInput
+from pipelines.model.batching import like_lengths
 
 
 def pad_right(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -55,10 +56,7 @@ class RewardScorer:
     def score(self, sequences: Sequence[Sequence[int]]) -> list[float]:
         """The reward of each sequence of token ids (prompt, response and its end token), at the last token."""
         scores = [0.0] * len(sequences)
-        # Like lengths together: padding is work for nothing.
-        order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
-        for start in range(0, len(order), self._batch_size):
-            rows = order[start : start + self._batch_size]
+        for rows in like_lengths([len(sequence) for sequence in sequences], self._batch_size):
             ids, mask = pad_right([sequences[row] for row in rows], self.tokenizer.pad_token_id)
             ids, mask = ids.to(self.model.device), mask.to(self.model.device)
             values = token_values(self.model, ids, mask)

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pipelines.core.config import Ppo
+from pipelines.model.batching import like_lengths
 from pipelines.model.engine import TransformersEngine
 from pipelines.model.rewards import token_values
 from pipelines.rlhf.advantages import generalized_advantages, masked_mean, token_rewards, whiten
@@ -60,8 +61,8 @@ class Models:
         return self.engine.tokenizer.batch_decode(responses, skip_special_tokens=True)
 
 
-class OnPolicy(NamedTuple):
-    """What the first update needs of its episodes, with the graph to differentiate it: both [rows, T]."""
+class Pass(NamedTuple):
+    """What policy and value model say of some episodes, with the graph to differentiate it: both [rows, T]."""
 
     rows: list[int]
     logprobs: Tensor
@@ -76,7 +77,7 @@ class Experience(NamedTuple):
     values: Tensor
     advantages: Tensor
     returns: Tensor
-    on_policy: OnPolicy | None
+    first_passes: list[Pass]  # over the first update's episodes, or none
 
 
 class Judged(NamedTuple):
@@ -94,10 +95,9 @@ def values_of(model: PreTrainedModel, episodes: Episodes) -> Tensor:
 
 
 def microbatches(episodes: Episodes, rows: Sequence[int], size: int) -> list[list[int]]:
-    """`rows` in groups of `size`, like lengths together: padding is work for nothing."""
+    """`rows` in groups of at most `size`, like lengths together."""
     lengths = episodes.attention.sum(dim=1).tolist()
-    order = sorted(rows, key=lambda row: (lengths[row], row))
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    return [[rows[place] for place in group] for group in like_lengths([lengths[row] for row in rows], size)]
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
@@ -130,26 +130,28 @@ def judge(
     Args:
         kl_coefficient: β, reward per nat.
         harm_multiplier: λ, reward per unit of harm; 0 where no harm is measured.
-        first: the episodes that the first update is made from. Nothing changes before it, so when they fit into one
-            pass that pass is kept for the update.
+        first: the episodes that the first update is made from. Nothing changes before it, so when they are no more
+            than a microbatch their passes through policy and value model are kept for the update.
     """
-    kept = first if len(first) <= params.microbatch_episodes else []
-    others = sorted(set(range(len(episodes.ids))) - set(kept))
+    kept = microbatches(episodes, first, len(first)) if len(first) <= params.microbatch_episodes else []
+    known = {row for rows in kept for row in rows}
+    others = [row for row in range(len(episodes.ids)) if row not in known]
     old, ref, value = (torch.zeros_like(episodes.response) for _ in range(3))
-    on_policy, entropies = None, []
-    for rows in [*([kept] if kept else []), *microbatches(episodes, others, params.microbatch_episodes)]:
+    first_passes, entropies = [], []
+    for rows in [*kept, *microbatches(episodes, others, params.microbatch_episodes)]:
         part = episodes.rows(rows)
         width = part.response.shape[1]
-        with torch.set_grad_enabled(rows is kept):
+        differentiable = rows[0] in known
+        with torch.set_grad_enabled(differentiable):
             states = response_states(models.policy, part)
             logprobs = logprobs_from(states, models.policy, part, params.temperature)
             values = values_of(models.value_model, part)
-        if rows is kept:
-            on_policy = OnPolicy(rows, logprobs, values)
+        if differentiable:
+            first_passes.append(Pass(rows, logprobs, values))
         old[rows, :width] = logprobs.detach()
         value[rows, :width] = values.detach()
         ref[rows, :width] = models.ref_logprobs(part, params.temperature)
-        entropies.append(sampled_entropy(states, models.policy, params.temperature))
+        entropies.append(sampled_entropy(states, models.policy, params.temperature) * len(rows))
     mask = episodes.response
     rewards = models.scorer.score(models.sequences(episodes))
     harm = models.harm(models.texts(episodes)) if models.harm else [0.0] * len(rewards)
@@ -165,7 +167,7 @@ def judge(
         "reward": statistics.mean(rewards),
         "kl": statistics.mean(divergences),
         "kl_coefficient": kl_coefficient,
-        "entropy": statistics.mean(entropies),
+        "entropy": sum(entropies) / len(rewards),
         "response_tokens": statistics.mean(episodes.lengths),
         "ended_share": statistics.mean(episodes.ended),
         "explained_variance": explained_variance(value, estimated.returns, mask),
@@ -173,5 +175,5 @@ def judge(
     }
     if models.harm:
         figures |= {"harm": statistics.mean(harm), "harm_multiplier": harm_multiplier}
-    experience = Experience(episodes, old, value, whiten(estimated.advantages, mask), estimated.returns, on_policy)
+    experience = Experience(episodes, old, value, whiten(estimated.advantages, mask), estimated.returns, first_passes)
     return Judged(experience, figures, rewards, divergences)
