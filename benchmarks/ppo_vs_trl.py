@@ -30,6 +30,7 @@ from benchmarks.peers.environment import python_of
 from pipelines import ppo
 from pipelines.core import config
 from pipelines.core.config import Ppo
+from pipelines.model.attention import suit_device
 from pipelines.model.engine import TransformersEngine
 from pipelines.model.rewards import RewardScorer
 from pipelines.rlhf.advantages import generalized_advantages, token_rewards, whiten
@@ -97,12 +98,12 @@ def render(folder: Path, template: str) -> list[list[int]]:
 def load(job: dict[str, Any]) -> Models:
     """Our models of a job."""
     dtype = getattr(torch, job["dtype"])
-    policy = AutoModelForCausalLM.from_pretrained(job["policy"], dtype=torch.float32).eval()
-    value_model = AutoModelForSequenceClassification.from_pretrained(job["reward_model"], dtype=torch.float32).eval()
+    policy = suit_device(AutoModelForCausalLM.from_pretrained(job["policy"], dtype=torch.float32).eval())
+    value_model = AutoModelForSequenceClassification.from_pretrained(job["reward_model"], dtype=torch.float32)
     return Models(
         policy=policy,
-        ref_policy=AutoModelForCausalLM.from_pretrained(job["policy"], dtype=dtype).eval(),
-        value_model=value_model,
+        ref_policy=suit_device(AutoModelForCausalLM.from_pretrained(job["policy"], dtype=dtype).eval()),
+        value_model=suit_device(value_model.eval()),
         scorer=RewardScorer.load(Path(job["reward_model"]), job["dtype"]),
         harm=None,
         engine=TransformersEngine(policy, AutoTokenizer.from_pretrained(job["policy"]), job["episodes"]),

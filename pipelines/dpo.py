@@ -16,6 +16,7 @@ from pipelines.core import artifacts
 from pipelines.core.jsonl import read_rows
 from pipelines.core.records import Conversation, Preference
 from pipelines.core.stage import Stage, open_stage
+from pipelines.model.attention import suit_device
 from pipelines.model.checkpoints import load_model, save_model
 from pipelines.model.engine import Sampling, TransformersEngine
 from pipelines.rlhf.episodes import divergence, roll_out
@@ -48,10 +49,10 @@ def make_trainer(stage: Stage) -> DPOTrainer:
         max_length=params.max_tokens,
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    policy = AutoModelForCausalLM.from_pretrained(artifacts.SFT, dtype=torch.float32).to(device)
+    policy = suit_device(AutoModelForCausalLM.from_pretrained(artifacts.SFT, dtype=torch.float32).to(device))
     return DPOTrainer(
         model=policy,
-        ref_model=load_model(artifacts.SFT, params.dtype).to(device),
+        ref_model=suit_device(load_model(artifacts.SFT, params.dtype).to(device)),
         args=arguments,
         train_dataset=pairs,
         eval_dataset=held_out,

@@ -30,6 +30,7 @@ from pipelines.core.jsonl import Row, write_rows
 from pipelines.core.stage import open_stage
 from pipelines.data.shards import ShardManifest, TokenStream, batch_windows, open_tokens, window, window_count
 from pipelines.model.adapters import merged, with_adapters
+from pipelines.model.attention import suit_device
 from pipelines.model.checkpoints import load_model, save_model
 from pipelines.model.engine import TransformersEngine
 from pipelines.model.logits import chosen_logprobs, head_weight
@@ -295,7 +296,7 @@ def load_models(params: Ppo) -> Models:
 
     def load(kind: Any, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         # Without dropout throughout: the ratio of two policies would be noise otherwise.
-        return kind.from_pretrained(folder, dtype=dtype).to(device).eval()
+        return suit_device(kind.from_pretrained(folder, dtype=dtype).to(device).eval())
 
     policy = load(AutoModelForCausalLM, artifacts.SFT, torch.float32)
     return Models(

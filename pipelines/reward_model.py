@@ -28,6 +28,7 @@ from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_json, read_rows
 from pipelines.core.records import Preference
 from pipelines.core.stage import Stage, open_stage
+from pipelines.model.attention import suit_device
 from pipelines.model.checkpoints import save_model
 from pipelines.model.rendering import render_answer
 from pipelines.model.rewards import RewardScorer
@@ -103,7 +104,7 @@ def load_classifier(folder: Path, tokenizer: PreTrainedTokenizerBase) -> PreTrai
 def train(stage: Stage, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair]) -> RewardScorer:
     """Fit the classifier to the pairs."""
     params: RewardModel = stage.params.reward_model
-    model = load_classifier(artifacts.SFT, tokenizer).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = suit_device(load_classifier(artifacts.SFT, tokenizer).to("cuda" if torch.cuda.is_available() else "cpu"))
     rows = Dataset.from_list(
         [{"chosen_ids": pair.chosen, "rejected_ids": pair.rejected, "margin": pair.weight} for pair in pairs]
     )

@@ -12,6 +12,7 @@ from trl import RLOOConfig, RLOOTrainer
 
 from pipelines.core import artifacts
 from pipelines.core.stage import Stage, open_stage
+from pipelines.model.attention import suit_device
 from pipelines.model.checkpoints import load_model, save_model
 from pipelines.model.engine import TransformersEngine
 from pipelines.model.rewards import RewardScorer
@@ -60,7 +61,7 @@ def main() -> None:
         params = stage.params.rloo
         seed_everything(stage.params.seed)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        policy = AutoModelForCausalLM.from_pretrained(artifacts.SFT, dtype=torch.float32).to(device).eval()
+        policy = suit_device(AutoModelForCausalLM.from_pretrained(artifacts.SFT, dtype=torch.float32).to(device).eval())
         tokenizer = AutoTokenizer.from_pretrained(artifacts.SFT)
         engine = TransformersEngine(policy, tokenizer, params.episodes_per_step)
         scorer = RewardScorer.load(artifacts.REWARD_MODEL, params.dtype)

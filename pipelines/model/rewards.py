@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.core.errors import BadInput
+from pipelines.model.attention import suit_device
 from pipelines.model.batching import like_lengths
 
 
@@ -50,7 +51,7 @@ class RewardScorer:
             raise BadInput(f"{folder} holds no reward model; run the stage reward_model first")
         device = "cuda" if torch.cuda.is_available() else "cpu"
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=getattr(torch, dtype), num_labels=1)
-        return cls(model.to(device).eval(), AutoTokenizer.from_pretrained(folder))
+        return cls(suit_device(model.to(device).eval()), AutoTokenizer.from_pretrained(folder))
 
     @torch.no_grad()
     def score(self, sequences: Sequence[Sequence[int]]) -> list[float]:

@@ -13,6 +13,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from pipelines.core.config import Supervised
 from pipelines.core.stage import Stage
+from pipelines.model.attention import suit_device
 from pipelines.model.logits import chosen_logprobs, head_weight
 from pipelines.model.rendering import Rendered
 from pipelines.training.optimizer import MasterAdamW
@@ -90,6 +91,7 @@ def fine_tune(
         max_length=params.max_tokens,
         neftune_noise_alpha=params.neftune_noise,
     )
+    suit_device(model)
     optimizer = MasterAdamW(model, params.dtype, params.learning_rate)
     trainer = AssistantTrainer(
         model=model,
