@@ -6,9 +6,9 @@
 Data: AlpacaEval's pairs (Li et al. 2023, CC-BY-NC-4.0: for this measurement only), each an answer of text_davinci_003
 and one of another model, ordered by GPT-4. A third of the prompts and five of the models are for the test, and both
 must be unseen: a pair of a test prompt with a training model, or the other way round, is left out. The models are put
-in order of how often they win, and one is drawn from every three neighbours. `pipelines/reward_model.py` trains, from
-the base model of `smol`. hh_rlhf (Bai et al. 2022) is measured only. Settings were chosen with PART=validation, which
-splits the training pairs once more in the same way.
+in order of how often they win, and one is drawn from every three neighbours. `pipelines/reward_model.py` trains from
+the base model of `smol`, on those pairs and, with IMPLIED=1, on what follows from them. hh_rlhf (Bai et al. 2022) is
+measured only. PART=validation splits the training pairs once more in the same way; settings are chosen there.
 """
 
 import gzip
@@ -20,7 +20,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,12 +46,13 @@ REFERENCE = "text_davinci_003"
 SEED = 1
 SETTINGS = {
     "epochs": float(os.environ.get("EPOCHS", "1")),
-    "batch_pairs": int(os.environ.get("BATCH_PAIRS", "24")),
+    "batch_pairs": int(os.environ.get("BATCH_PAIRS", "70")),
     "max_tokens": int(os.environ.get("MAX_TOKENS", "384")),
     "learning_rate": float(os.environ.get("LEARNING_RATE", "5e-5")),
     "length_balance": float(os.environ.get("LENGTH_BALANCE", "0.5")),
     "dtype": os.environ.get("DTYPE", "bfloat16"),
 }
+IMPLIED = os.environ.get("IMPLIED", "1") == "1"
 
 
 class Judged(NamedTuple):
@@ -130,10 +132,23 @@ def split(pairs: Sequence[Judged], seed: int, share: float) -> Split:
     )
 
 
-def preferences(pairs: Iterable[Judged]) -> Iterable[dict[str, object]]:
+def with_implied(pairs: Sequence[Judged]) -> Iterator[Judged]:
+    """`pairs`, and between models what follows: an answer above the reference's is above one that is below it."""
+    by_prompt: dict[str, list[Judged]] = {}
+    for pair in pairs:
+        by_prompt.setdefault(pair.prompt, []).append(pair)
+    for judged in by_prompt.values():
+        yield from judged
+        losers = [pair for pair in judged if not pair.won]
+        yield from (won._replace(rejected=lost.rejected) for won in judged if won.won for lost in losers)
+
+
+def preferences(pairs: Sequence[Judged]) -> Iterator[dict[str, object]]:
+    """Rows as `prepare_preferences` writes them: every prompt weighs alike."""
+    count = Counter(pair.prompt for pair in pairs)
     for number, pair in enumerate(pairs):
         prompt = Conversation(pair.prompt, pair.chat, "alpaca_eval", "unknown", "CC-BY-NC-4.0")
-        yield Preference(str(number), prompt, pair.chosen, pair.rejected, 1.0, False).to_row()
+        yield Preference(str(number), prompt, pair.chosen, pair.rejected, 1 / count[pair.prompt], False).to_row()
 
 
 def tokenized(pairs: Sequence[Judged], tokenizer: PreTrainedTokenizerBase, path: Path) -> list[reward_model.Pair]:
@@ -221,10 +236,11 @@ def main() -> None:
     ngrams = fit_ngrams(parts.train)
     ngram = Accuracy.of(ngrams(parts.test), parts.test)
     with tempfile.TemporaryDirectory(prefix="colloquy-reward-") as place:
+        write_policy(Path(place) / artifacts.SFT)
         os.chdir(place)
-        write_policy(artifacts.SFT)
         tokenizer = AutoTokenizer.from_pretrained(artifacts.SFT)
-        train = tokenized(parts.train, tokenizer, artifacts.PREFERENCES_TRAIN)
+        judged = list(with_implied(parts.train)) if IMPLIED else parts.train
+        train = tokenized(judged, tokenizer, artifacts.PREFERENCES_TRAIN)
         seed_everything(SEED)
         started = time.perf_counter()
         stage = Stage("reward_model", params, artifacts.REWARD_MODEL, NoTracker())
@@ -236,7 +252,7 @@ def main() -> None:
         ours = Accuracy.of(margins_of(scorer, tokenized(parts.test, tokenizer, folder / "test.jsonl")), parts.test)
         margins = margins_of(scorer, tokenized(hh_rlhf, tokenizer, folder / "hh_rlhf.jsonl"))
         harmless = Accuracy.of(margins, hh_rlhf)
-    print(f"trained in {seconds:.0f} s with {SETTINGS}")
+    print(f"trained on {len(train)} pairs in {seconds:.0f} s with {SETTINGS}")
     print(f"{PART:<28}accuracy  95 % interval    pairs  chosen shorter  95 % interval    pairs")
     print(ours.line("reward model"))
     print(length.line("the longer answer"))
