@@ -2,11 +2,12 @@
 
 In: artifacts/sft, the preference pairs. Out: artifacts/reward_model, a Hugging Face folder. Loss
 −log σ(r(x, y_w) − r(x, y_l)), weighted so that every prompt counts alike (Ouyang et al. 2022, arXiv 2203.02155,
-equation 1). Held-out accuracy comes with its Wilson interval; human agreement is its ceiling.
+equation 1). The pairs of a prompt lie in one batch, where each of its answers is scored once (section 3.5 there).
+Held-out accuracy comes with its Wilson interval; human agreement is its ceiling.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.utils.data import Sampler
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -31,19 +33,22 @@ from pipelines.core.stage import Stage, open_stage
 from pipelines.model.attention import suit_device
 from pipelines.model.checkpoints import save_model
 from pipelines.model.rendering import render_answer
-from pipelines.model.rewards import RewardScorer
+from pipelines.model.rewards import RewardScorer, pad_right
 from pipelines.training.checkpointing import clear
 from pipelines.training.optimizer import MasterAdamW
 from pipelines.training.seeding import seed_everything
 from pipelines.training.trainers import arguments_of, run_trainer
 
+ANSWERS_AT_ONCE = 8  # in one forward pass: on a CPU more is no faster, and fewer have less padding
+
 
 class Pair(NamedTuple):
-    """A preference as token ids that end in the end token."""
+    """A preference as token ids that end in the end token; `prompt` is the id of what both answer."""
 
     chosen: list[int]
     rejected: list[int]
     weight: float
+    prompt: str
 
 
 def read_pairs(path: Path, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[Pair]:
@@ -52,8 +57,28 @@ def read_pairs(path: Path, tokenizer: PreTrainedTokenizerBase, max_tokens: int) 
     for row in read_rows(path):
         one = Preference.from_row(row)
         chosen, rejected = (render_answer(tokenizer, one.prompt.chat, text) for text in (one.chosen, one.rejected))
-        pairs.append(Pair(chosen[-max_tokens:], rejected[-max_tokens:], one.weight))
+        pairs.append(Pair(chosen[-max_tokens:], rejected[-max_tokens:], one.weight, one.prompt.id))
     return pairs
+
+
+def balance_lengths(pairs: Sequence[Pair], share: float) -> list[Pair]:
+    """`pairs` reweighted so that length says less about which answer was chosen.
+
+    With a `share` of 1 the pairs whose chosen answer is the longer weigh as much in all as those whose chosen answer
+    is the shorter; with 0 the weights stay, and between them each side's factor is raised to `share`.
+    """
+    longer = sum(pair.weight for pair in pairs if len(pair.chosen) > len(pair.rejected))
+    shorter = sum(pair.weight for pair in pairs if len(pair.chosen) < len(pair.rejected))
+    if share == 0 or not longer or not shorter:
+        return list(pairs)
+    middle = (longer + shorter) / 2
+
+    def factor(pair: Pair) -> float:
+        if len(pair.chosen) == len(pair.rejected):
+            return 1.0
+        return float((middle / (longer if len(pair.chosen) > len(pair.rejected) else shorter)) ** share)
+
+    return [pair._replace(weight=pair.weight * factor(pair)) for pair in pairs]
 
 
 def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -71,19 +96,72 @@ def weighted_loss(rewards: Tensor, weights: Tensor) -> Tensor:
     return -(weights * torch.nn.functional.logsigmoid(chosen - rejected)).sum() / weights.sum()
 
 
+class PromptsTogether(Sampler[int]):
+    """The pairs of one prompt one after another; prompts in an order that depends on seed and epoch alone."""
+
+    def __init__(self, prompts: Sequence[str], seed: int) -> None:
+        self._pairs: dict[str, list[int]] = {}
+        for index, prompt in enumerate(prompts):
+            self._pairs.setdefault(prompt, []).append(index)
+        self._count, self._seed, self._epoch = len(prompts), seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
+        prompts = list(self._pairs.values())
+        for place in torch.randperm(len(prompts), generator=generator).tolist():
+            yield from prompts[place]
+
+
+class EachAnswerOnce:
+    """Collates B pairs of U distinct answers, so that an answer in several pairs is scored once.
+
+    Gives `input_ids` and `attention_mask` [U, L], the shorter answers first, `chosen` and `rejected` [B], which are
+    rows of them, and `margin` [B], the weights.
+    """
+
+    def __init__(self, pad_id: int) -> None:
+        self._pad_id = pad_id
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        answers = sorted({tuple(row[side]) for row in rows for side in ("chosen_ids", "rejected_ids")})
+        answers.sort(key=len)
+        place = {answer: number for number, answer in enumerate(answers)}
+        ids, mask = pad_right(answers, self._pad_id)
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "chosen": torch.tensor([place[tuple(row["chosen_ids"])] for row in rows]),
+            "rejected": torch.tensor([place[tuple(row["rejected_ids"])] for row in rows]),
+            "margin": torch.tensor([row["margin"] for row in rows]),
+        }
+
+
 class WeightedRewardTrainer(RewardTrainer):  # type: ignore[misc]
-    """TRL's trainer with a weight for each pair; its collator carries the weight in the field for margins."""
+    """TRL's trainer with a weight for each pair, in the field for margins, and each answer scored once."""
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        weights = inputs.pop("margin")
-        outputs = model(**inputs, use_cache=False)
-        rewards = outputs.logits.squeeze(-1)
-        chosen, rejected = torch.chunk(rewards.detach(), 2)
+    ) -> Tensor:
+        assert not return_outputs
+        rewards = []
+        rows = zip(*(inputs[name].split(ANSWERS_AT_ONCE) for name in ("input_ids", "attention_mask")), strict=True)
+        for ids, mask in rows:
+            longest = int(mask.sum(dim=1).max())
+            outputs = model(input_ids=ids[:, :longest], attention_mask=mask[:, :longest], use_cache=False)
+            rewards.append(outputs.logits.squeeze(-1))
+        scored = torch.cat(rewards)
+        chosen, rejected = scored[inputs["chosen"]], scored[inputs["rejected"]]
         self._metrics["train"]["accuracy"].append(float((chosen > rejected).float().mean()))
-        loss = weighted_loss(rewards, weights)
-        return (loss, outputs) if return_outputs else loss
+        return weighted_loss(torch.cat([chosen, rejected]), inputs["margin"])
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> PromptsTogether:
+        return PromptsTogether(self.train_dataset["prompt_id"], self.args.seed)
 
 
 def load_classifier(folder: Path, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -106,7 +184,10 @@ def train(stage: Stage, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair
     params: RewardModel = stage.params.reward_model
     model = suit_device(load_classifier(artifacts.SFT, tokenizer).to("cuda" if torch.cuda.is_available() else "cpu"))
     rows = Dataset.from_list(
-        [{"chosen_ids": pair.chosen, "rejected_ids": pair.rejected, "margin": pair.weight} for pair in pairs]
+        [
+            {"chosen_ids": one.chosen, "rejected_ids": one.rejected, "margin": one.weight, "prompt_id": one.prompt}
+            for one in balance_lengths(pairs, params.length_balance)
+        ]
     )
     arguments = RewardConfig(
         **arguments_of(stage, params.batch_pairs, params.learning_rate, params.epochs),
@@ -119,6 +200,7 @@ def train(stage: Stage, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair
         args=arguments,
         train_dataset=rows,
         processing_class=tokenizer,
+        data_collator=EachAnswerOnce(tokenizer.pad_token_id),
         optimizers=(MasterAdamW(model, params.dtype, params.learning_rate), None),
     )
     run_trainer(trainer, stage, [artifacts.SFT, artifacts.PREFERENCES_TRAIN])

@@ -328,6 +328,7 @@ class RewardModel(Section):
     max_tokens: Positive
     learning_rate: PositiveFloat
     warmup_share: Share
+    length_balance: Share  # 1: pairs with the longer answer chosen weigh as much in all as the others; 0: as labeled
     dtype: Literal["float32", "bfloat16"]
 
 

@@ -14,7 +14,16 @@ from pipelines.core.jsonl import read_json, write_json, write_rows
 from pipelines.core.records import Conversation, Message, Preference
 from pipelines.model.rendering import render_answer
 from pipelines.model.rewards import RewardScorer
-from pipelines.reward_model import calibration_error, load_classifier, weighted_loss, wilson
+from pipelines.reward_model import (
+    EachAnswerOnce,
+    Pair,
+    PromptsTogether,
+    balance_lengths,
+    calibration_error,
+    load_classifier,
+    weighted_loss,
+    wilson,
+)
 from tests.models import make_policy, make_reward_model
 from tests.pipelines.in_process import enter_workspace, exit_code
 
@@ -94,6 +103,43 @@ def test_the_loss_weighs_pairs() -> None:
     rewards = torch.tensor([0.0, 1.0986123, 0.0, 0.0])
     loss = weighted_loss(rewards, torch.tensor([0.25, 0.75]))
     assert float(loss) == pytest.approx(0.25 * 0.6931472 + 0.75 * 0.2876821, abs=1e-5)
+
+
+def test_an_answer_of_several_pairs_is_in_the_batch_once() -> None:
+    rows = [
+        {"chosen_ids": [1, 2, 3], "rejected_ids": [1, 4], "margin": 0.5},
+        {"chosen_ids": [1, 4], "rejected_ids": [1, 5], "margin": 0.25},
+    ]
+    batch = EachAnswerOnce(pad_id=0)(rows)
+    assert batch["input_ids"].tolist() == [[1, 4, 0], [1, 5, 0], [1, 2, 3]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 0], [1, 1, 1]]
+    assert batch["chosen"].tolist() == [2, 0]
+    assert batch["rejected"].tolist() == [0, 1]
+    assert batch["margin"].tolist() == [0.5, 0.25]
+
+
+def test_the_pairs_of_a_prompt_stay_together_in_another_order_each_epoch() -> None:
+    prompts = [str(number % 20) for number in range(60)]
+    sampler = PromptsTogether(prompts, seed=1)
+    first = list(sampler)
+    assert sorted(first) == list(range(60))
+    assert all(len({prompts[index] for index in first[start : start + 3]}) == 1 for start in range(0, 60, 3))
+    assert list(sampler) == first
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+
+
+def test_lengths_are_balanced_by_weight() -> None:
+    longer, shorter, even = Pair([1, 2], [1], 1.0, "a"), Pair([1], [1, 2], 1.0, "b"), Pair([1], [2], 1.0, "c")
+    pairs = [longer, longer, longer, shorter, even]
+    assert balance_lengths(pairs, 0.0) == pairs
+    assert [pair.weight for pair in balance_lengths(pairs, 1.0)] == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2.0, 1.0])
+    assert [pair.weight for pair in balance_lengths(pairs, 0.5)] == pytest.approx([(2 / 3) ** 0.5] * 3 + [2**0.5, 1.0])
+
+
+def test_with_one_direction_only_there_is_nothing_to_balance() -> None:
+    pairs = [Pair([1, 2], [1], 1.0, "a"), Pair([1], [2], 1.0, "b")]
+    assert balance_lengths(pairs, 1.0) == pairs
 
 
 def test_wilsons_interval_worked_by_hand() -> None:
