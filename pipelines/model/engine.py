@@ -74,6 +74,11 @@ class Engine(Protocol):
         """The response as pieces of text while it is drawn; the generator returns the whole."""
         ...
 
+    @property
+    def model(self) -> PreTrainedModel:
+        """The same weights as a transformers model: what likelihoods of given texts are computed with."""
+        ...
+
 
 class _Row:
     """One request while it is drawn."""
@@ -162,6 +167,31 @@ def stop_at(text: str, stops: Sequence[str]) -> int | None:
     """Where the first of `stops` begins in `text`, or None."""
     found = [text.find(stop) for stop in stops if stop and stop in text]
     return min(found) if found else None
+
+
+def fresh_text(text: str, shown: int, stops: Sequence[str], finished: bool) -> str:
+    """What can be shown of `text` beyond its first `shown` characters.
+
+    A broken character may still be completed, and a stop string may still be coming.
+    """
+    held = 0 if finished else max((len(stop) for stop in stops), default=1) - 1
+    ready = text[: len(text) - held]
+    return "" if ready.endswith("\ufffd") and not finished else ready[shown:]
+
+
+def finish(
+    tokenizer: PreTrainedTokenizerBase,
+    token_ids: Sequence[int],
+    logprobs: Sequence[float],
+    ended: bool,
+    sampling: Sampling,
+    prompt_tokens: int,
+) -> Generation:
+    """The generation of drawn `token_ids` (without the end token), cut before the first stop string."""
+    text: str = tokenizer.decode(list(token_ids), skip_special_tokens=True)
+    cut = stop_at(text, sampling.stop)
+    reason: Literal["stop", "length"] = "length" if cut is None and not ended else "stop"
+    return Generation(text[:cut], tuple(token_ids), tuple(logprobs), reason, prompt_tokens)
 
 
 def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -284,20 +314,16 @@ class TransformersEngine:
         self, prompt: Sequence[int], sampling: Sampling, cancelled: Callable[[], bool]
     ) -> Generator[str, None, Generation]:
         row = _Row(0, sampling)
-        shown = ""
-        held = max((len(stop) for stop in sampling.stop), default=1) - 1
+        shown = 0
         for _ in self._draw([prompt], [row]):
             if cancelled():
                 break
-            text = self._text(row)
-            # A broken character may still be completed, and a stop string may still be coming.
-            ready = text[: len(text) - held] if row.finish is None else text
-            if not ready.endswith("\ufffd") and len(ready) > len(shown):
-                yield ready[len(shown) :]
-                shown = ready
+            if piece := fresh_text(self._text(row), shown, sampling.stop, row.finish is not None):
+                yield piece
+                shown += len(piece)
         result = self._finished(row, len(prompt))
-        if len(result.text) > len(shown):
-            yield result.text[len(shown) :]
+        if len(result.text) > shown:
+            yield result.text[shown:]
         return result
 
     def _draw(self, prompts: Sequence[Sequence[int]], rows: list[_Row]) -> Iterator[None]:
@@ -379,6 +405,4 @@ class TransformersEngine:
         return text if end is None else text[:end]
 
     def _finished(self, row: _Row, prompt_tokens: int) -> Generation:
-        return Generation(
-            self._text(row), tuple(row.tokens), tuple(row.logprobs), row.finish or "length", prompt_tokens
-        )
+        return finish(self.tokenizer, row.tokens, row.logprobs, row.finish == "stop", row.sampling, prompt_tokens)
