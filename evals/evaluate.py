@@ -38,7 +38,8 @@ from pipelines.core.jsonl import Row, read_rows, write_json, write_rows
 from pipelines.core.records import Preference
 from pipelines.core.stage import Stage, open_stage
 from pipelines.data.decontamination import evaluation_files
-from pipelines.model.engine import TransformersEngine
+from pipelines.model.engine import Engine
+from pipelines.model.engine_choice import load_engine
 from pipelines.model.moderation import Moderator
 from pipelines.model.rendering import render_answer
 from pipelines.model.rewards import RewardScorer
@@ -105,11 +106,12 @@ def baseline_folder(params: Params) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def loaded(folder: Path, params: Params) -> Iterator[TransformersEngine]:
+def loaded(folder: Path, params: Params) -> Iterator[Engine]:
     """An engine for the model in `folder`, gone afterwards: two large models need not fit at once."""
     if not (folder / "config.json").exists():
         raise BadInput(f"{folder} holds no model (config.json is missing); run the stage that writes it first")
-    engine = TransformersEngine.load(folder, params.evaluate.dtype, params.evaluate.batch_size)
+    evaluate = params.evaluate
+    engine = load_engine(folder, evaluate.dtype, evaluate.batch_size, evaluate.engine)
     try:
         yield engine
     finally:
@@ -135,7 +137,7 @@ class Stopwatch:
 Results = dict[str, list[SampleResult]]
 
 
-def run_tasks(engine: TransformersEngine, tasks: Sequence[Task], watch: Stopwatch) -> Results:
+def run_tasks(engine: Engine, tasks: Sequence[Task], watch: Stopwatch) -> Results:
     """Task name -> results of the model behind `engine`."""
     results = {}
     for task in tasks:

@@ -14,7 +14,8 @@ from pipelines.core.digests import file_sha256
 from pipelines.core.jsonl import read_rows, write_json, write_rows
 from pipelines.core.records import Completion, Conversation, LabelTask, content_id
 from pipelines.core.stage import open_stage
-from pipelines.model.engine import Engine, Generation, Sampling, TransformersEngine
+from pipelines.model.engine import Engine, Generation, Sampling
+from pipelines.model.engine_choice import load_engine
 
 LABEL_CONFIG = Path("labeling/label_config.xml")
 GUIDELINES = Path("labeling/guidelines.md")
@@ -77,7 +78,7 @@ def main() -> None:
     with open_stage("sample_completions") as stage:
         params = stage.params.sample_completions
         prompts = [Conversation.from_row(row) for row in read_rows(artifacts.PROMPTS_LABELING)]
-        engine = TransformersEngine.load(artifacts.SFT, params.dtype, params.batch_size)
+        engine = load_engine(artifacts.SFT, params.dtype, params.batch_size, params.engine)
         sampled = sample(engine, prompts, params, stage.params.seed)
         tasks = [label_task(prompt, draws) for prompt, draws in zip(prompts, sampled, strict=True)]
         rows = [task.to_row() for task in sorted(tasks, key=lambda task: task.id)]

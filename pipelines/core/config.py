@@ -286,11 +286,16 @@ class Sft(Supervised):
     four_bit_base: bool  # QLoRA: the frozen weights under the adapters in four bits; needs a GPU
 
 
+# auto is what measures fastest: `pipelines/model/engine_choice.py`
+EngineName = Literal["auto", "transformers", "openvino", "vllm"]
+
+
 class SampleCompletions(Section):
     completions: Annotated[int, Field(ge=4, le=6)]
     temperatures: list[float]  # cycled over the completions of a prompt
     top_p: Share
     max_new_tokens: Positive
+    engine: EngineName
     batch_size: Positive
     dtype: Literal["float32", "bfloat16"]
 
@@ -425,6 +430,7 @@ class BestOfN(Supervised):
 class Evaluate(Section):
     baseline: Literal["sft", "champion"]
     champion_version: int | None  # pinned when the run's workspace is opened; None with baseline sft
+    engine: EngineName  # of answers; likelihoods are always computed by transformers
     batch_size: Positive
     dtype: Literal["float32", "bfloat16"]
     perplexity_tokens: Positive

@@ -1,12 +1,19 @@
 """The engine against plain transformers, and against itself alone and in company."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
+from transformers import DynamicCache
 
+from pipelines.core.config import Architecture
 from pipelines.core.errors import BadInput
-from pipelines.model.engine import Generation, Sampling, TransformersEngine, _Row, draw
+from pipelines.model import engine as engine_module
+from pipelines.model.architecture import build
+from pipelines.model.checkpoints import load_model
+from pipelines.model.engine import Generation, Sampling, TransformersEngine, _Row, draw, pick
 from tests.models import make_policy
 
 GREEDY = Sampling(12, 0.0, 1.0, 0)
@@ -48,7 +55,7 @@ def test_another_seed_draws_something_else(engine: TransformersEngine) -> None:
 
 def test_logprobs_are_those_of_the_tokens(engine: TransformersEngine) -> None:
     prompt = prompts_of(engine)[1]
-    found = engine.generate([prompt], [Sampling(6, 1.3, 1.0, 5)])[0]
+    found = engine.generate([prompt], [Sampling(6, 1.3, 1.0, 5, logprobs=True)])[0]
     with torch.no_grad():
         logits = engine.model(torch.tensor([[*prompt, *found.token_ids]])).logits[0, len(prompt) - 1 : -1]
     expected = logits.log_softmax(-1)[range(len(found.token_ids)), list(found.token_ids)]
@@ -109,3 +116,47 @@ def test_text_cannot_forge_a_turn(engine: TransformersEngine) -> None:
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=str(tmp_path)):
         TransformersEngine.load(tmp_path, "float32", 1)
+
+
+def test_a_draw_is_where_the_running_sum_passes_the_uniform_number() -> None:
+    probabilities = torch.softmax(torch.randn(50, 777, generator=torch.Generator().manual_seed(0)) * 3, dim=-1)
+    probabilities[:, 300:500] = 0
+    uniforms = torch.rand(50, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    sums = probabilities.double().cumsum(dim=-1)
+    expected = [int((row > at * row[-1]).nonzero()[0]) for row, at in zip(sums, uniforms, strict=True)]
+    assert pick(probabilities, uniforms).tolist() == expected
+
+
+def test_logprobs_come_only_when_asked_for(engine: TransformersEngine) -> None:
+    prompt = prompts_of(engine)[0]
+    samplings = [Sampling(5, 1.0, 1.0, 7), Sampling(5, 1.0, 1.0, 7, logprobs=True)]
+    without, asked = engine.generate([prompt] * 2, samplings)
+    assert without.token_ids == asked.token_ids
+    assert (len(without.logprobs), len(asked.logprobs)) == (0, len(asked.token_ids))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
+def test_tokens_are_those_of_growing_caches_and_plain_weights(
+    family: Literal["gpt2", "llama", "qwen3"], engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(3)
+    sizes = Architecture(
+        family=family, layers=2, hidden=64, heads=4, kv_heads=4 if family == "gpt2" else 2, context=256
+    )
+    model = build(sizes, len(engine.tokenizer)).to(torch.bfloat16).eval()
+    drawing = TransformersEngine(model, engine.tokenizer, batch_size=6)
+    samplings = [Sampling(20 * (1 + seed % 4), 1.0, 1.0, seed) for seed in range(6)]  # rows leave, rooms grow
+    found = drawing.generate(prompts_of(engine), samplings)
+    monkeypatch.setattr(engine_module, "packed_weights", lambda model, rows: nullcontext())
+    monkeypatch.setattr(engine_module, "roomy_cache", lambda config: DynamicCache(config=config))
+    assert drawing.generate(prompts_of(engine), samplings) == found
+
+
+def test_weights_are_laid_out_anew_after_a_change(engine: TransformersEngine) -> None:
+    model = load_model(Path(engine.model.config._name_or_path), "bfloat16").eval()
+    drawing = TransformersEngine(model, engine.tokenizer, batch_size=6)
+    before = drawing.generate(prompts_of(engine), [GREEDY] * 6)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.data.neg_()
+    assert drawing.generate(prompts_of(engine), [GREEDY] * 6) != before
