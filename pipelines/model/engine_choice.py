@@ -18,7 +18,7 @@ def choose() -> Name:
     Seconds of processor time for loading and drawing on one thread of a CPU, transformers and OpenVINO:
     SmolLM2-135M in bfloat16, 20 prompts x 5 responses x 64 tokens: 13.9 (0.5 of them loading) and 16.8 (4.4);
     a model of 0.7 M parameters in float32, 12 x 4 x 24: 0.2 and 0.8; 60 x 5 x 64: 1.3 and 6.9.
-    OpenVINO draws 1.08 to 1 at 135M, which pays for its loading beyond some 20,000 tokens: name it for such runs.
+    Loading aside OpenVINO is the faster one at 135M, so it is worth naming for runs that draw much more.
     """
     return "vllm" if torch.cuda.is_available() and find_spec("vllm") else "transformers"
 
