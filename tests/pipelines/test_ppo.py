@@ -5,18 +5,22 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pipelines import ppo
-from pipelines.core import artifacts
+from pipelines.core import artifacts, tracking
 from pipelines.core.errors import ExitCode
 from pipelines.core.jsonl import read_json, read_rows, write_rows
+from pipelines.model.moderation import FeatureShape, Moderator
 from pipelines.model.tokenizer import train_bpe
 from pipelines.ppo import minibatches
 from pipelines.rlhf.experience import explained_variance
 from tests.pipelines.aligning import make_inputs
 from tests.pipelines.in_process import enter_workspace, exit_code
+from tests.pipelines.test_pretrain import make_inputs as write_shards
 
 SETTINGS = [
     "ppo.steps=12",
@@ -104,3 +108,60 @@ def test_minibatches_cover_every_episode_once() -> None:
     groups = list(minibatches(10, 4, random.Random(0)))
     assert [len(group) for group in groups] == [4, 4, 2]
     assert sorted(sum(groups, [])) == list(range(10))
+
+
+def test_a_policy_trained_as_adapters_is_saved_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter_workspace(
+        tmp_path, monkeypatch, [*SETTINGS, "ppo.lora={rank: 8, alpha: 16}", "ppo.learning_rate=5e-3", "ppo.steps=40"]
+    )
+    make_inputs()
+    assert exit_code(ppo.main) == 0
+    metrics = read_json(artifacts.metrics_of("ppo"))
+    assert metrics["reward_gain_low"] > 0
+    assert metrics["kl_final"] > 0
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (artifacts.PPO, artifacts.SFT))
+    assert ours.keys() == theirs.keys()
+
+
+def test_the_pretraining_mix_takes_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = [*SETTINGS, "ppo.steps=2", "ppo.pretraining_mix={coefficient: 0.5, sequences: 2, sequence_tokens: 16}"]
+    enter_workspace(tmp_path, monkeypatch, settings)
+    make_inputs()
+    write_shards(tmp_path)
+    figures: list[dict[str, float]] = []
+    monkeypatch.setattr(tracking.NoTracker, "log_metrics", lambda _self, metrics, step=0: figures.append(metrics))
+    assert exit_code(ppo.main) == 0
+    assert all(0 < found["pretraining_loss"] < 10 for found in figures if "policy_loss" in found)
+    assert sum("pretraining_loss" in found for found in figures) == 2
+
+
+def test_a_bound_on_harm_is_paid_for_in_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = [*SETTINGS, "ppo.steps=3", "ppo.harm_constraint={max_score: 0.1, learning_rate: 2.0}"]
+    enter_workspace(tmp_path, monkeypatch, settings)
+    make_inputs()
+    shape = FeatureShape(hash_bits=10, shortest=3, longest=3, word_ngrams=1, word_weight=1.0)
+    always = Moderator(["toxic"], shape, np.zeros((1, 1 << 10), np.float32), np.zeros(1, np.float32))
+    always.save(artifacts.TRAIN_MODERATION)  # finds 0.5 in everything
+    figures: list[dict[str, float]] = []
+    monkeypatch.setattr(tracking.NoTracker, "log_metrics", lambda _self, metrics, step=0: figures.append(metrics))
+    assert exit_code(ppo.main) == 0
+    multipliers = [found["harm_multiplier"] for found in figures if "harm_multiplier" in found]
+    assert multipliers == pytest.approx([0.0, 0.8, 1.6])
+
+
+def test_entropy_that_is_gone_stops_training_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    enter_workspace(tmp_path, monkeypatch, [*SETTINGS, "ppo.entropy_stop=100"])
+    make_inputs()
+    assert exit_code(ppo.main) == 0
+    assert "ppo.entropy_stop 100" in capsys.readouterr().out
+    assert read_json(artifacts.metrics_of("ppo"))["steps"] == 0
+
+
+def test_a_loss_that_is_no_number_names_step_and_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter_workspace(tmp_path, monkeypatch, [*SETTINGS, "ppo.learning_rate=1e30", "ppo.kl_stop=1e30"])
+    make_inputs()
+    assert exit_code(ppo.main) == ExitCode.BAD_INPUT
+    said = read_json(artifacts.FAILURES / "ppo.json")["error"]
+    assert "at step" in said and "prompts a" in said and "lower ppo.learning_rate" in said
