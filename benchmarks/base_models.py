@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pipelines.core import config
 from pipelines.data.downloads import Downloads
@@ -35,8 +35,6 @@ def write_policy(folder: Path, profile: str = "smol") -> Path:
 
 def write_reward_model(policy: Path, folder: Path, seed: int = 0) -> Path:
     """A classifier with one output, drawn at random, on the trunk of `policy`; returns `folder`."""
-    from transformers import AutoTokenizer
-
     torch.manual_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(policy)
     model = AutoModelForSequenceClassification.from_pretrained(policy, num_labels=1, dtype=torch.bfloat16)

@@ -44,7 +44,7 @@ EPISODES = int(os.environ.get("EPISODES", "32"))
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
 DTYPE = os.environ.get("DTYPE", "bfloat16")
 CAP = 64  # tokens of a response
-STEPS = 3  # of a process, of which the first warms up
+STEPS, WARMING = 5, 2  # of a process, and of these the first, which fault their memory in
 TOLERANCE = 1e-5
 PLACES = """France Italy Spain Portugal Germany Austria Poland Greece Norway Sweden Finland Denmark Ireland Belgium
 Hungary Romania Bulgaria Croatia Serbia Turkey Egypt Kenya Nigeria Morocco Ghana India China Japan Nepal Thailand
@@ -211,12 +211,12 @@ def main() -> None:
         for _ in range(ROUNDS):
             for name, ids in prompts.items():
                 job = str(write_job(folder, ids, params, name))
-                ours = run([sys.executable, __file__, "ours", job])["steps"][1:]
+                ours = run([sys.executable, __file__, "ours", job])["steps"][WARMING:]
                 seconds.setdefault(f"{name} ours", []).extend(step["seconds"] for step in ours)
                 parts.setdefault(name, []).extend(ours)
-                seconds.setdefault(f"{name} trl", []).extend(run([python, peer, "time", job])["seconds"][1:])
+                seconds.setdefault(f"{name} trl", []).extend(run([python, peer, "time", job])["seconds"][WARMING:])
     figures: dict[str, float] = {}
-    print(f"{EPISODES} episodes a step, cap {CAP} tokens, {DTYPE}, {ROUNDS} rounds of {STEPS - 1} steps each")
+    print(f"{EPISODES} episodes a step, cap {CAP} tokens, {DTYPE}, {ROUNDS} rounds of {STEPS - WARMING} steps each")
     for name in PROMPT_SETS:
         ours, theirs = (statistics.median(seconds[f"{name} {side}"]) for side in ("ours", "trl"))
         length = statistics.mean(step["tokens"] for step in parts[name])

@@ -90,6 +90,7 @@ def main() -> None:
         tokenizer = AutoTokenizer.from_pretrained(artifacts.SFT)
         sampler = TransformersEngine.load(artifacts.SFT, params.dtype, params.batch_size)
         scorer = RewardScorer.load(artifacts.REWARD_MODEL, params.dtype)
+        scorer.require_tokenizer(tokenizer)
         best = best_answers(sampler, scorer, read_prompts(artifacts.PROMPTS_ALIGNMENT, sampler), params, seed)
         asked = read_prompts(artifacts.PROMPTS_HELD_OUT, sampler)
         held_out = HeldOutReward(sampler, scorer, asked, params.max_new_tokens, TEMPERATURE, seed)

@@ -66,6 +66,7 @@ def main() -> None:
         tokenizer = AutoTokenizer.from_pretrained(artifacts.SFT)
         engine = TransformersEngine(policy, tokenizer, params.episodes_per_step)
         scorer = RewardScorer.load(artifacts.REWARD_MODEL, params.dtype)
+        scorer.require_tokenizer(tokenizer)
         trainer = make_trainer(stage, engine, scorer)
         held_out = HeldOutReward(
             engine,

@@ -288,11 +288,7 @@ def load_models(params: Ppo) -> Models:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = AutoTokenizer.from_pretrained(artifacts.SFT)
     scorer = RewardScorer.load(artifacts.REWARD_MODEL, params.dtype)
-    if scorer.tokenizer.get_vocab() != tokenizer.get_vocab():
-        raise BadInput(
-            f"the reward model ({len(scorer.tokenizer)} tokens) and the policy ({len(tokenizer)} tokens) do not "
-            "share a tokenizer; train the reward model from this run's SFT model"
-        )
+    scorer.require_tokenizer(tokenizer)
 
     def load(kind: Any, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         # Without dropout throughout: the ratio of two policies would be noise otherwise.

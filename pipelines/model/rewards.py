@@ -53,6 +53,18 @@ class RewardScorer:
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=getattr(torch, dtype), num_labels=1)
         return cls(suit_device(model.to(device).eval()), AutoTokenizer.from_pretrained(folder))
 
+    def require_tokenizer(self, policy: PreTrainedTokenizerBase) -> None:
+        """Check that the reward model reads the tokens that a policy writes.
+
+        Raises:
+            BadInput: their tokenizers differ.
+        """
+        if self.tokenizer.get_vocab() != policy.get_vocab():
+            raise BadInput(
+                f"the reward model ({len(self.tokenizer)} tokens) and the policy ({len(policy)} tokens) do not "
+                "share a tokenizer; train the reward model from this run's SFT model"
+            )
+
     @torch.no_grad()
     def score(self, sequences: Sequence[Sequence[int]]) -> list[float]:
         """The reward of each sequence of token ids (prompt, response and its end token), at the last token."""

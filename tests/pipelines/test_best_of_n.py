@@ -8,9 +8,11 @@ from pipelines import best_of_n
 from pipelines.best_of_n import best_answers, demonstrations
 from pipelines.core import artifacts
 from pipelines.core.config import load_params
+from pipelines.core.errors import ExitCode
 from pipelines.core.jsonl import read_json, read_rows
 from pipelines.model.engine import TransformersEngine
 from pipelines.model.rewards import RewardScorer
+from pipelines.model.tokenizer import train_bpe
 from pipelines.rlhf.prompts import read_prompts
 from tests.pipelines.aligning import make_inputs
 from tests.pipelines.in_process import enter_workspace, exit_code
@@ -52,3 +54,11 @@ def test_the_best_of_more_is_better_and_empty_answers_teach_nothing(
     assert sum(one.reward for one in best) > sum(one.reward for one in two)
     kept = demonstrations([best[0], best[1]._replace(answer=[])], max_tokens=256)
     assert [[token for token, learned in zip(*one, strict=True) if learned] for one in kept] == [best[0].answer]
+
+
+def test_a_reward_model_with_another_tokenizer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter_workspace(tmp_path, monkeypatch, SETTINGS)
+    make_inputs()
+    train_bpe(["entirely other words than the policy knows"] * 9, 300).save_pretrained(artifacts.REWARD_MODEL)
+    assert exit_code(best_of_n.main) == ExitCode.BAD_INPUT
+    assert "share a tokenizer" in read_json(artifacts.FAILURES / "best_of_n.json")["error"]

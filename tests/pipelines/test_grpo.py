@@ -7,7 +7,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipelines import grpo
 from pipelines.core import artifacts
+from pipelines.core.errors import ExitCode
 from pipelines.core.jsonl import read_json
+from pipelines.model.tokenizer import train_bpe
 from tests.pipelines.aligning import make_inputs
 from tests.pipelines.in_process import enter_workspace, exit_code
 
@@ -31,3 +33,11 @@ def test_the_held_out_reward_rises(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert metrics["kl_final"] > 0
     AutoModelForCausalLM.from_pretrained(artifacts.GRPO)
     assert AutoTokenizer.from_pretrained(artifacts.GRPO).chat_template
+
+
+def test_a_reward_model_with_another_tokenizer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter_workspace(tmp_path, monkeypatch, SETTINGS)
+    make_inputs()
+    train_bpe(["entirely other words than the policy knows"] * 9, 300).save_pretrained(artifacts.REWARD_MODEL)
+    assert exit_code(grpo.main) == ExitCode.BAD_INPUT
+    assert "share a tokenizer" in read_json(artifacts.FAILURES / "grpo.json")["error"]
