@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from pipelines.model.trunk import hidden_states
+
 CHUNK_ELEMENTS = 1 << 22  # of the logits that are float32 at one time: 16 MiB
 
 
@@ -13,17 +15,10 @@ def hidden_at(model: PreTrainedModel, ids: Tensor, attention: Tensor, where: Ten
     """The last hidden states [N, H] at the positions where `where` is true, row by row.
 
     Args:
-        ids, attention: [B, L].
+        ids, attention: [B, L], padded on the right.
         where: [B, L], boolean; N of it are true.
     """
-    hidden: Tensor = model.base_model(input_ids=ids, attention_mask=attention, use_cache=False).last_hidden_state
-    return hidden[where]
-
-
-def logits_at(model: PreTrainedModel, ids: Tensor, attention: Tensor, where: Tensor) -> Tensor:
-    """Logits [N, V] of the token that follows each position where `where` is true; arguments as for `hidden_at`."""
-    logits: Tensor = model.get_output_embeddings()(hidden_at(model, ids, attention, where))
-    return logits
+    return hidden_states(model, ids, attention)[where]
 
 
 class _ChosenLogprobs(torch.autograd.Function):

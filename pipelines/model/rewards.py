@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from pipelines.core.errors import BadInput
 from pipelines.model.attention import suit_device
 from pipelines.model.batching import like_lengths
+from pipelines.model.trunk import hidden_states
 
 
 def pad_right(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -25,10 +26,8 @@ def pad_right(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, 
 
 
 def token_values(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
-    """The classifier's score at every position, [B, L] float32; ids and mask are [B, L]."""
-    trunk = getattr(model, model.base_model_prefix)
-    hidden = trunk(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-    values: Tensor = model.score(hidden).squeeze(-1).float()
+    """The classifier's score at every position, [B, L] float32; ids and mask are [B, L], padded on the right."""
+    values: Tensor = model.score(hidden_states(model, ids, mask)).squeeze(-1).float()
     return values
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipelines.data.shards import Tokens, batch_windows, window, window_count
-from pipelines.training.attention import use_query_blocks
+from pipelines.model.attention import use_query_blocks
 from pipelines.training.compilation import compiled
 from pipelines.training.cross_entropy import linear_cross_entropy
 

@@ -12,6 +12,7 @@ from pipelines.core.config import Architecture
 from pipelines.core.errors import BadInput
 from pipelines.model import engine as engine_module
 from pipelines.model.architecture import build
+from pipelines.model.attention import suit_device
 from pipelines.model.checkpoints import load_model
 from pipelines.model.engine import Generation, Sampling, TransformersEngine, _Row, draw, pick
 from tests.models import make_policy
@@ -19,9 +20,12 @@ from tests.models import make_policy
 GREEDY = Sampling(12, 0.0, 1.0, 0)
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> TransformersEngine:
-    return TransformersEngine.load(make_policy(tmp_path_factory.mktemp("policy")), "float32", batch_size=4)
+@pytest.fixture(scope="module", params=["as loaded", "as trained"])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TransformersEngine:
+    found = TransformersEngine.load(make_policy(tmp_path_factory.mktemp("policy")), "float32", batch_size=4)
+    if request.param == "as trained":  # PPO draws from the model that it trains
+        suit_device(found.model)
+    return found
 
 
 def prompts_of(engine: TransformersEngine) -> list[list[int]]:
@@ -41,10 +45,12 @@ def test_greedy_tokens_equal_those_of_transformers(engine: TransformersEngine) -
 
 def test_a_request_draws_the_same_alone_and_in_company(engine: TransformersEngine) -> None:
     prompts = prompts_of(engine)
-    samplings = [Sampling(10 + seed, 1.0, 0.9, seed) for seed in range(6)]
+    samplings = [Sampling(10 + seed, 1.0, 0.9, seed, logprobs=True) for seed in range(6)]
     together = engine.generate(prompts, samplings)
     alone = [engine.generate([prompt], [one])[0] for prompt, one in zip(prompts, samplings, strict=True)]
     assert [one.token_ids for one in together] == [one.token_ids for one in alone]
+    for one, other in zip(together, alone, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
 
 
 def test_another_seed_draws_something_else(engine: TransformersEngine) -> None:
