@@ -1,0 +1,173 @@
+"""What PPO adds to the SFT policy that it starts from: the stages of `smol`, and prompts that no stage has seen.
+
+    make bench NAME=alignment_gain
+    SEEDS=1 make bench NAME=alignment_gain
+
+Corpus, tokenizer and base model are those of `smol` and shared; each seed has its own split of the prompts, SFT
+policy, batch of responses, reward model and PPO. The labels are the simulated labelers' decisions on the batch, noise
+and overlap as in `smol`, without a server between. Who wins on the held-out prompts is said by the labelers' rule
+without noise, a control that knows what the labels were made from, and by a judge that knows nothing of it, the base
+model; both are asked in both orders. MMLU's, HumanEval's and the corpus' figures say whether anything was lost.
+"""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from math import exp
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.corpora import ROOT
+from evals.metrics import paired_bootstrap
+from evals.task import read_results, scores_of
+from labeling.assignment import plan
+from labeling.project import shown_order
+from labeling.simulated import judge, lead_time_s
+from pipelines.core import artifacts, config
+from pipelines.core.jsonl import read_rows, write_rows
+from pipelines.core.records import Annotation, LabelTask
+from pipelines.core.workspace import write_params
+
+SEEDS = int(os.environ.get("SEEDS", "3"))
+PROMPTS = 200  # held out
+ALPHA = 0.025  # on either side of an interval
+DRAWS = 2000
+SETTINGS = [f"prepare_sft.held_out_prompts={PROMPTS}", f"evaluate.judge_prompts={PROMPTS}"]
+SETTINGS += os.environ.get("SET", "").split()
+SHARED = ["ingest", "train_moderation", "prepare_corpus", "train_tokenizer", "tokenize_corpus", "pretrain"]
+BEFORE_LABELS = ["pipelines.prepare_sft", "pipelines.sft", "pipelines.sample_completions"]
+AFTER_LABELS = ["labeling.prepare_preferences", "pipelines.reward_model", "pipelines.ppo", "evals.evaluate"]
+
+
+def run_stages(workspace: Path, modules: Sequence[str], seed: int) -> None:
+    """Run stages one after the other in `workspace`, with `seed`."""
+    write_params(workspace, config.resolve(ROOT, "smol", [*SETTINGS, f"seed={seed}"]))
+    variables = os.environ | {"PYTHONPATH": str(workspace)}
+    variables.pop("MLFLOW_TRACKING_URI", None)
+    for module in modules:
+        print(f"  {module}", file=sys.stderr, flush=True)
+        done = subprocess.run(
+            [sys.executable, "-m", module], cwd=workspace, env=variables, capture_output=True, text=True
+        )
+        if done.returncode:
+            sys.exit(f"{module} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+def label(workspace: Path, seed: int) -> None:
+    """What the simulated labelers of `smol` decide on the workspace's batch, as `pull_annotations` writes it."""
+    params = config.parse(config.resolve(ROOT, "smol", SETTINGS), "the parameters").labeling
+    tasks = {row["id"]: LabelTask.from_row(row) for row in read_rows(workspace / artifacts.LABEL_BATCH)}
+    names = [f"labeler-{number}" for number in range(params.simulated.count)]
+    rows: list[dict[str, Any]] = []
+    for assignment in plan(sorted(tasks), params.overlap_share, params.overlap_labelers, names):
+        task = tasks[assignment.task_id]
+        for labeler in assignment.assigned:
+            decided = judge(task, labeler, seed, params.simulated.noise)
+            annotation = Annotation(
+                task_id=task.id,
+                annotation_id=len(rows),
+                labeler=labeler,
+                simulated=True,
+                ranking=decided.ranking,
+                shown_order=tuple(shown_order(task)),
+                flags=decided.flags,
+                response_flags={},
+                comment="",
+                lead_time_s=lead_time_s(task),
+                guideline_version="",
+            )
+            rows.append(annotation.to_row())
+    write_rows(workspace / artifacts.ANNOTATIONS, rows)
+
+
+def compared(workspace: Path, task: str, metric: str) -> tuple[float, float, float]:
+    """The aligned model's `metric` minus the SFT policy's over the same samples, with its interval."""
+    candidate, baseline = (
+        scores_of(read_results(workspace / artifacts.EVALUATION_SAMPLES / side / f"{task}.jsonl"), metric)
+        for side in ("candidate", "baseline")
+    )
+    shared = sorted(candidate.keys() & baseline.keys())
+    found = paired_bootstrap(
+        [candidate[one] for one in shared], [baseline[one] for one in shared], ALPHA, np.random.default_rng(0), DRAWS
+    )
+    return found.difference, found.low, found.high
+
+
+def measure(workspace: Path) -> dict[str, Any]:
+    """What the workspace's evaluation and PPO found."""
+    results = json.loads((workspace / artifacts.EVALUATION).read_text())
+    aligned = json.loads((workspace / artifacts.metrics_of("ppo")).read_text())
+    reward_model = json.loads((workspace / artifacts.metrics_of("reward_model")).read_text())
+    perplexity = [exp(value) for value in compared(workspace, "perplexity", "perplexity")]
+    sft, ppo = (results[side]["perplexity"]["perplexity"] for side in ("baseline", "candidate"))
+    return {
+        "win_rate": results["judge"]["control"]["win_rate"],
+        "win_rate_judge": results["judge"]["win_rate"],
+        "judge_agreement": results["judge"]["agreement_with_labels"]["value"],
+        "mmlu": compared(workspace, "mmlu", "accuracy"),
+        "humaneval": compared(workspace, "humaneval", "pass_at_1"),
+        "ppl_ratio": perplexity,
+        "ppl_within": ppo["value"] <= sft["high"],
+        "kl": aligned["kl_final"],
+        "reward_accuracy": reward_model["held_out_accuracy"],
+    }
+
+
+def main() -> None:
+    found: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="colloquy-alignment-") as place:
+        shared = Path(place) / "shared"
+        for package in ("pipelines", "labeling", "evals", "constraints"):
+            shutil.copytree(ROOT / package, shared / package, ignore=shutil.ignore_patterns("__pycache__"))
+        run_stages(shared, [f"pipelines.{stage}" for stage in SHARED], 1)
+        for seed in range(1, SEEDS + 1):
+            print(f"seed {seed}", file=sys.stderr, flush=True)
+            workspace = Path(place) / f"seed-{seed}"
+            shutil.copytree(shared, workspace)
+            run_stages(workspace, BEFORE_LABELS, seed)
+            label(workspace, seed)
+            run_stages(workspace, AFTER_LABELS, seed)
+            found.append(measure(workspace))
+            if keep := os.environ.get("KEEP"):
+                shutil.copytree(workspace / "artifacts", Path(keep) / f"seed-{seed}", dirs_exist_ok=True)
+
+    def interval(value: float, low: float, high: float, signed: bool = False) -> str:
+        sign = "+" if signed else ""
+        return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+    print(f"PPO against SFT on {PROMPTS} unseen prompts, ties count half; intervals are 95 %, differences are paired")
+    header = ("seed", "wins by the rule (control)", "wins by the judge", "MMLU", "HumanEval", "perplexity ratio")
+    print(f"{header[0]:<6}" + "".join(f"{name:<28}" for name in header[1:]) + "KL    RM accuracy")
+    for seed, one in enumerate(found, 1):
+        columns = [
+            interval(*(one[name][part] for part in ("value", "low", "high"))) for name in ("win_rate", "win_rate_judge")
+        ]
+        columns += [interval(*one[name], signed=True) for name in ("mmlu", "humaneval")] + [interval(*one["ppl_ratio"])]
+        print(
+            f"{seed:<6}" + "".join(f"{text:<28}" for text in columns) + f"{one['kl']:<6.2f}{one['reward_accuracy']:.2f}"
+        )
+    print(
+        f"the judge agrees with {statistics.mean(one['judge_agreement'] for one in found):.0%} of the held-out labels"
+    )
+    figures = {
+        "win_rate": round(statistics.mean(one["win_rate"]["value"] for one in found), 3),
+        "win_rate_judge": round(statistics.mean(one["win_rate_judge"]["value"] for one in found), 3),
+        "mmlu_delta": round(statistics.mean(one["mmlu"][0] for one in found), 4),
+        "humaneval_delta": round(statistics.mean(one["humaneval"][0] for one in found), 4),
+        "ppl_ratio": round(statistics.mean(one["ppl_ratio"][0] for one in found), 4),
+        "kl": round(max(one["kl"] for one in found), 3),
+        "seeds": [round(one["win_rate"]["value"], 3) for one in found],
+        "not_worse": all(one["mmlu"][2] >= 0 and one["humaneval"][2] >= 0 and one["ppl_within"] for one in found),
+    }
+    print(json.dumps({"name": "alignment_gain", "figures": figures}))
+
+
+if __name__ == "__main__":
+    main()
