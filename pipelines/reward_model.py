@@ -33,13 +33,13 @@ from pipelines.core.stage import Stage, open_stage
 from pipelines.model.attention import suit_device
 from pipelines.model.checkpoints import save_model
 from pipelines.model.rendering import render_answer
-from pipelines.model.rewards import RewardScorer, pad_right
+from pipelines.model.rewards import RewardScorer, pad_right, rewards_at_end
 from pipelines.training.checkpointing import clear
 from pipelines.training.optimizer import MasterAdamW
 from pipelines.training.seeding import seed_everything
 from pipelines.training.trainers import arguments_of, run_trainer
 
-ANSWERS_AT_ONCE = 8  # in one forward pass: on a CPU more is no faster, and fewer have less padding
+ANSWERS_AT_ONCE = 8  # in one forward pass: on a CPU more is no faster
 
 
 class Pair(NamedTuple):
@@ -149,13 +149,8 @@ class WeightedRewardTrainer(RewardTrainer):  # type: ignore[misc]
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
         assert not return_outputs
-        rewards = []
         rows = zip(*(inputs[name].split(ANSWERS_AT_ONCE) for name in ("input_ids", "attention_mask")), strict=True)
-        for ids, mask in rows:
-            longest = int(mask.sum(dim=1).max())
-            outputs = model(input_ids=ids[:, :longest], attention_mask=mask[:, :longest], use_cache=False)
-            rewards.append(outputs.logits.squeeze(-1))
-        scored = torch.cat(rewards)
+        scored = torch.cat([rewards_at_end(model, ids, mask) for ids, mask in rows])
         chosen, rejected = scored[inputs["chosen"]], scored[inputs["rejected"]]
         self._metrics["train"]["accuracy"].append(float((chosen > rejected).float().mean()))
         return weighted_loss(torch.cat([chosen, rejected]), inputs["margin"])

@@ -31,6 +31,13 @@ def token_values(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
     return values
 
 
+def rewards_at_end(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
+    """The classifier's score at each sequence's last token, [B] float32; arguments as for `token_values`."""
+    lengths = mask.sum(dim=1, keepdim=True)
+    longest = int(lengths.max())
+    return token_values(model, ids[:, :longest], mask[:, :longest]).gather(1, lengths - 1).squeeze(1)
+
+
 class RewardScorer:
     """Scores token sequences with a reward model folder; higher is better, the unit is the model's own."""
 
@@ -71,8 +78,6 @@ class RewardScorer:
         for rows in like_lengths([len(sequence) for sequence in sequences], self._batch_size):
             ids, mask = pad_right([sequences[row] for row in rows], self.tokenizer.pad_token_id)
             ids, mask = ids.to(self.model.device), mask.to(self.model.device)
-            values = token_values(self.model, ids, mask)
-            last = values.gather(1, mask.sum(dim=1, keepdim=True) - 1).squeeze(1)
-            for row, value in zip(rows, last.tolist(), strict=True):
+            for row, value in zip(rows, rewards_at_end(self.model, ids, mask).tolist(), strict=True):
                 scores[row] = value
         return scores
