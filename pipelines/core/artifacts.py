@@ -12,6 +12,7 @@ INGEST = ROOT / "ingest"
 INGEST_CORPUS = INGEST / "corpus"  # <source>-<n>.jsonl.gz: Document rows
 INGEST_MODERATION = INGEST / "moderation"  # <source>-<n>.jsonl.gz: {text, labels}
 INGEST_BASE_MODEL = INGEST / "base_model"  # origin.json and the files of base_model, none when it is scratch
+INGEST_GPT2_TOKENIZER = INGEST / "gpt2_tokenizer"  # its files and origin.json, or there why it is not at hand
 INGEST_QUARANTINED = INGEST / "quarantined.jsonl"  # {source, path, line, reason}
 INGEST_MANIFEST = INGEST / "manifest.json"
 
@@ -29,6 +30,8 @@ CORPUS_CARD = PREPARE_CORPUS / "card.md"
 VALIDATE_CORPUS = ROOT / "validate_corpus"
 
 TRAIN_TOKENIZER = ROOT / "train_tokenizer"
+TOKENIZER_REPORT = TRAIN_TOKENIZER / "report.json"
+TOKENIZER_CARD = TRAIN_TOKENIZER / "card.md"
 
 TOKENIZE_CORPUS = ROOT / "tokenize_corpus"
 TOKENS_MANIFEST = TOKENIZE_CORPUS / "manifest.json"  # names <split>-<number>.bin

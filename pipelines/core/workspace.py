@@ -106,13 +106,13 @@ def resolve(root: Path, request: RunRequest) -> dict[str, Any]:
 
 
 def pin(values: dict[str, Any]) -> None:
-    """Fix in place what may change outside the workspace: the champion to compare with, the files of a base model."""
+    """Fix in place what may change outside the workspace: the champion to compare with, the files of model folders."""
     if values["evaluate"]["baseline"] == "champion":
         champion = registry.by_alias("champion")
         values["evaluate"]["champion_version"] = champion.number if champion else None
-    model = values["base_model"]
-    if model["kind"] == "folder" and model["sha256"] is None:
-        model["sha256"] = folder_sha256(Path(model["path"]))
+    for model in (values["base_model"], values["ingest"]["gpt2_tokenizer"] or {"kind": None}):
+        if model["kind"] == "folder" and model["sha256"] is None and Path(model["path"]).is_dir():
+            model["sha256"] = folder_sha256(Path(model["path"]))
 
 
 def check_resources(resources: config.Resources, home: Path) -> None:

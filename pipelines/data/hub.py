@@ -16,7 +16,8 @@ from pipelines.data.archives import Archive, Member
 from pipelines.data.downloads import PARTIAL
 from pipelines.data.origins import HubOrigin, require_commit
 
-MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*"]  # no pickles, no code
+TOKENIZER_FILES = ["*.json", "*.model", "*.txt", "*.tiktoken", "*.jinja", "LICENSE*"]
+MODEL_FILES = [*TOKENIZER_FILES, "*.safetensors"]  # no pickles, no code
 
 
 def _unreachable(origin: str, error: Exception) -> BadInput:
@@ -88,8 +89,14 @@ def open_data_set(source: Source, origin: HubOrigin, folder: Path) -> Iterator[A
         yield _Files(source, origin, Path(temporary))
 
 
-def fetch_model(repo: str, revision: str, cache: Path, folder: Path) -> None:
-    """Put the weights, tokenizer and configuration of a model into `folder`; `cache` keeps them for later runs.
+def copy_files(source: Path, patterns: list[str], folder: Path) -> None:
+    """Copy the files in `source` that fit `patterns` into `folder`."""
+    for file in {file for pattern in patterns for file in source.glob(pattern)}:
+        shutil.copyfile(file, folder / file.name)
+
+
+def fetch_model(repo: str, revision: str, patterns: list[str], cache: Path, folder: Path) -> None:
+    """Put the files of a model that fit `patterns` into `folder`; `cache` keeps them for later runs.
 
     Raises:
         BadInput: there is no such model, or it can't be reached.
@@ -102,9 +109,9 @@ def fetch_model(repo: str, revision: str, cache: Path, folder: Path) -> None:
             repo,
             revision=revision,
             cache_dir=cache,
-            allow_patterns=MODEL_FILES,
+            allow_patterns=patterns,
             ignore_patterns=["*/*"],  # exports to other formats, with a config of their own
         )
     except (OSError, ValueError) as error:
         raise _unreachable(f"hub:{repo}@{revision}", error) from error
-    shutil.copytree(snapshot, folder, dirs_exist_ok=True)  # the snapshot is links into the cache
+    copy_files(Path(snapshot), patterns, folder)  # the snapshot is links into the cache

@@ -40,7 +40,7 @@ def find_base_model(root: Path) -> BaseModel:
 
 
 def load_base_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
-    """The tokenizer that the base model came with.
+    """The tokenizer that a model came with.
 
     Raises:
         BadInput: the files can't be read as one.
@@ -48,7 +48,7 @@ def load_base_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(base.folder, gguf_file=base.gguf_file, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise BadInput(f"the base model in {base.folder} has no tokenizer that can be read: {error}") from error
+        raise BadInput(f"{base.folder} has no tokenizer that can be read: {error}") from error
 
 
 def load_base_model(base: BaseModel, dtype: str) -> PreTrainedModel:

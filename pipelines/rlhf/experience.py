@@ -169,6 +169,7 @@ def judge(
         "kl_coefficient": kl_coefficient,
         "entropy": sum(entropies) / len(rewards),
         "response_tokens": statistics.mean(episodes.lengths),
+        "tokens": float(episodes.attention.sum()),
         "ended_share": statistics.mean(episodes.ended),
         "explained_variance": explained_variance(value, estimated.returns, mask),
         **rewards_by_length(rewards, episodes.lengths),

@@ -55,6 +55,9 @@ class EngineRollouts:
             self.args.seed,
         )
 
+    def _track_num_input_tokens(self, inputs: Any) -> None:
+        """TRL counts the tokens as they are drawn; what it gives to its base class are prompts as text."""
+
     def draw(self, prompt_ids: list[list[int]]) -> list[list[int]]:
         """One answer for each prompt, with its end token if it ended by itself."""
         prompts = [Prompt(" ".join(map(str, ids)), ids) for ids in prompt_ids]

