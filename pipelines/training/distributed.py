@@ -6,11 +6,12 @@ process, unless ZeRO is asked for on a GPU, never imports DeepSpeed.
 """
 
 import os
+import random
 import shutil
 import socket
 import subprocess
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ from pipelines.core.tracking import URI_VARIABLE
 from pipelines.training.checkpointing import COMPLETE, KEPT, Checkpoints, require_same
 from pipelines.training.next_token import LanguageModelLoss
 from pipelines.training.optimizer import BETAS, decay_groups
+
+PORTS = range(20000, 32000)
 
 
 class Rank(NamedTuple):
@@ -68,9 +71,12 @@ def wants_launch(params: Distributed) -> bool:
 
 
 def _free_port() -> int:
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return int(opened.getsockname()[1])
+    """A port that nobody listens on, below those that the kernel gives to connections: the ranks bind it only later."""
+    for port in random.SystemRandom().sample(PORTS, 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise BadInput(f"none of 100 ports from {PORTS.start} to {PORTS.stop} is free; end what holds them")
 
 
 def launch(module: str, params: Distributed) -> int:
