@@ -136,10 +136,13 @@ def render(summary: Mapping[str, Any]) -> str:
     simulated = summary["simulated_share"]
     note = f'<p class="note">{simulated:.0%} of these labels were made by simulated labelers.</p>' if simulated else ""
     overall = summary["agreement"]["pairwise"]["value"]
+    progress = summary["progress"]
     return "\n".join(
         [
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>Agreement of labelers</title>',
             f"<style>{STYLE}</style><h1>Agreement of labelers</h1>",
+            f"<p>{progress['labels']} of {progress['labels_needed']} labels that were asked for, "
+            f"{progress['tasks']} of {progress['tasks_needed']} tasks complete.</p>",
             f"<p>{summary['labels']} labels on {len(summary['tasks'])} tasks under guidelines "
             f"{html.escape(', '.join(summary['guideline_versions']))}. Not counted: {html.escape(dropped)}.</p>",
             note,

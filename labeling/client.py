@@ -226,7 +226,9 @@ class LabelStudio:
         changed = {key: value for key, value in settings.items() if project.settings.get(key) != value}
         if not changed:
             return project
-        row = self._call("PATCH", f"/api/projects/{project.id}/", f"project {settings['title']!r}", json=changed)
+        row = self._call(
+            "PATCH", f"/api/projects/{project.id}/", f"project {project.settings['title']!r}", json=changed
+        )
         return Project(row["id"], row)
 
     # tasks
@@ -241,19 +243,31 @@ class LabelStudio:
         """Change fields of one task."""
         self._call("PATCH", f"/api/tasks/{task_id}/", f"a change of task {task_id}", json=changes)
 
+    def delete_task(self, task_id: int) -> None:
+        """Delete one task with what was submitted for it."""
+        self._call("DELETE", f"/api/tasks/{task_id}/", f"a deletion of task {task_id}")
+
     def tasks(self, project_id: int) -> Iterator[ServerTask]:
-        """Every task of a project with every annotation, by id."""
-        fetched, page = 0, 1
+        """Every task of a project with every annotation, by id.
+
+        Pages are counted by position. Where a task is deleted meanwhile, the ones behind it move up, so the pages are
+        read again for those that slipped through.
+        """
+        seen: set[int] = set()
+        fetched, page, before = 0, 1, 0
         while True:
             # "include" would save half of the bytes, but leaves nothing but the id of each annotation.
             query = {"project": project_id, "fields": "all", "page": page, "page_size": PAGE}
             found = self._call("GET", "/api/tasks/", f"the tasks of project {project_id}", params=query)
-            for row in found["tasks"]:
-                yield _server_task(row)
-            fetched += len(found["tasks"])
-            page += 1
-            if not found["tasks"] or fetched >= found["total"]:
+            rows, total = found["tasks"], found["total"]
+            for row in rows:
+                if row["id"] not in seen:
+                    seen.add(row["id"])
+                    yield _server_task(row)
+            fetched, page = (0, 1) if total < before else (fetched + len(rows), page + 1)
+            if page > 1 and (not rows or fetched >= total):
                 return
+            before = total
 
     def annotate(self, task_id: int, result: Sequence[dict[str, Any]], lead_time_s: float) -> None:
         """Submit an annotation as this account."""

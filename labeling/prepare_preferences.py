@@ -21,7 +21,7 @@ from labeling.ranking import consensus, strongest_pairs
 from pipelines.core import artifacts
 from pipelines.core.config import PreparePreferences
 from pipelines.core.errors import BadInput
-from pipelines.core.jsonl import Row, read_rows, write_json, write_rows
+from pipelines.core.jsonl import Row, read_json, read_rows, write_json, write_rows
 from pipelines.core.records import Annotation, LabelTask, Preference, content_id
 from pipelines.core.stage import open_stage
 
@@ -104,13 +104,19 @@ def task_rows(tasks: Mapping[str, LabelTask], labels: Mapping[str, Sequence[Anno
 
 
 def summarize(
-    agreement: Agreement, labelers: Sequence[LabelerReport], rows: Sequence[Row], kept: Kept, floor: float
+    agreement: Agreement,
+    labelers: Sequence[LabelerReport],
+    rows: Sequence[Row],
+    kept: Kept,
+    floor: float,
+    progress: Mapping[str, int],
 ) -> dict[str, Any]:
     """agreement.json: all that the report shows."""
     labels = [label for given in kept.labels.values() for label in given]
     return {
         "agreement": {name: estimate.to_row() for name, estimate in agreement._asdict().items()},
         "min_agreement": floor,
+        "progress": dict(progress),
         "labels": len(labels),
         "dropped": dict(sorted(kept.dropped.items())),
         "simulated_share": sum(label.simulated for label in labels) / len(labels) if labels else 0.0,
@@ -189,7 +195,9 @@ def report_agreement(
     rankings = {task_id: [label.ranking for label in given] for task_id, given in kept.labels.items()}
     labelers = by_labeler(annotations, params.min_lead_time_s, rng)
     rows = task_rows(tasks, kept.labels)
-    summary = summarize(measure(rankings, rng), labelers, rows, kept, params.min_agreement)
+    summary = summarize(
+        measure(rankings, rng), labelers, rows, kept, params.min_agreement, read_json(artifacts.PROGRESS)
+    )
     write_json(artifacts.AGREEMENT, summary)
     artifacts.AGREEMENT_REPORT.write_text(render(summary), encoding="utf-8")
     return summary

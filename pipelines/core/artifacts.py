@@ -53,6 +53,7 @@ LABEL_BATCH_MANIFEST = SAMPLE_COMPLETIONS / "batch.json"  # {batch_id, tasks, la
 
 PULL_ANNOTATIONS = ROOT / "pull_annotations"
 ANNOTATIONS = PULL_ANNOTATIONS / "annotations.jsonl"
+PROGRESS = PULL_ANNOTATIONS / "progress.json"  # {labels, labels_needed, tasks, tasks_needed}
 
 PREPARE_PREFERENCES = ROOT / "prepare_preferences"
 PREFERENCES_TRAIN = PREPARE_PREFERENCES / "train.jsonl"
@@ -83,6 +84,7 @@ RUN_INFO = RUN / "run.json"
 FAILURES = RUN / "failures"
 STAGE_LOG = RUN / "stages"
 PUSHED = RUN / "push_tasks.json"
+WAITING = RUN / "wait.json"  # {progress, says}: what the last look at the labels found
 REGISTERED = RUN / "register.json"
 BENTO = RUN / "build_bento.json"
 DEPLOYED = RUN / "deploy.json"

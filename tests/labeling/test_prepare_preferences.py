@@ -19,9 +19,10 @@ from labeling.prepare_preferences import (
 )
 from pipelines.core import artifacts
 from pipelines.core.errors import BadInput, ExitCode
-from pipelines.core.jsonl import read_rows, write_rows
+from pipelines.core.jsonl import read_rows, write_json, write_rows
 from tests.labeling.batches import annotation, batch, task, workspace
 
+PROGRESS = {"labels": 2, "labels_needed": 4, "tasks": 1, "tasks_needed": 2}
 ABCD = ["first answer", "second answer", "third answer", "fourth answer"]
 
 
@@ -81,7 +82,7 @@ def summary_of(annotations, tasks, floor):
     kept = keep_labels(annotations, set(tasks), 2.0)
     rankings = {task_id: [label.ranking for label in labels] for task_id, labels in kept.labels.items()}
     agreement = measure(rankings, np.random.default_rng(0))
-    return summarize(agreement, [], task_rows(tasks, kept.labels), kept, floor)
+    return summarize(agreement, [], task_rows(tasks, kept.labels), kept, floor, PROGRESS)
 
 
 def test_the_gate_names_the_tasks_on_which_people_disagree():
@@ -130,6 +131,7 @@ def test_the_stage_writes_the_same_bytes_twice(tmp_path):
         for j, (labeler, order) in enumerate([("ann", "m0 m1 m2 m3"), ("bob", "m0 m2 m1 m3")])
     ]
     write_rows(root / artifacts.ANNOTATIONS, (entry.to_row() for entry in annotations))
+    write_json(root / artifacts.PROGRESS, PROGRESS)
     outputs = []
     for _ in range(2):
         done = run_stage(root)
@@ -157,6 +159,7 @@ def test_the_stage_refuses_labels_that_disagree(tmp_path):
         for j, (labeler, order) in enumerate([("ann", "m0 m1 m2 m3"), ("bob", "m3 m2 m1 m0")])
     ]
     write_rows(root / artifacts.ANNOTATIONS, (entry.to_row() for entry in annotations))
+    write_json(root / artifacts.PROGRESS, PROGRESS)
     done = run_stage(root)
     assert done.returncode == ExitCode.BAD_INPUT
     assert "labelers agree on 0.0%" in done.stderr
