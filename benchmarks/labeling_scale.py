@@ -104,6 +104,7 @@ def main() -> None:
     count = int(os.environ.get("TASKS", "10000"))
     params = config.parse(config.resolve(ROOT, "smol", []), "params.yaml").labeling
     with tempfile.TemporaryDirectory(prefix="colloquy-labeling-") as place, label_studio(Path(place)) as admin:
+        os.environ["COLLOQUY_HOME"] = place  # of the backup that a pull adds to
         tasks = batch_of(count)
         batch = Batch(content_id([task.id for task in tasks]), "1", file_sha256(ROOT / LABEL_CONFIG), "human")
         assignments = plan([task.id for task in tasks], params.overlap_share, params.overlap_labelers, None)

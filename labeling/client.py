@@ -231,6 +231,17 @@ class LabelStudio:
         )
         return Project(row["id"], row)
 
+    def ensure_webhook(self, project_id: int, url: str, headers: dict[str, str], actions: Sequence[str]) -> None:
+        """Have the server call `url` on `actions` of a project, once."""
+        rows = self._call("GET", "/api/webhooks/", "the list of webhooks", params={"project": project_id})
+        wanted = {"url": url, "headers": headers, "actions": list(actions), "send_for_all_actions": False}
+        there = [row for row in rows if row["url"] == url and row["project"] == project_id]
+        if not there:
+            body = wanted | {"project": project_id, "send_payload": True}
+            self._call("POST", "/api/webhooks/", f"a webhook to {url}", json=body)
+        elif there[0]["headers"] != headers:
+            self._call("PATCH", f"/api/webhooks/{there[0]['id']}/", f"a webhook to {url}", json={"headers": headers})
+
     # tasks
 
     def import_tasks(self, project_id: int, data: Sequence[dict[str, Any]]) -> None:
@@ -275,16 +286,18 @@ class LabelStudio:
         self._call("POST", f"/api/tasks/{task_id}/annotations/", f"an annotation of task {task_id}", json=body)
 
 
-def _server_task(row: dict[str, Any]) -> ServerTask:
-    annotations = (
-        ServerAnnotation(
-            id=annotation["id"],
-            completed_by=annotation["completed_by"],
-            was_cancelled=bool(annotation["was_cancelled"]),
-            lead_time_s=float(annotation["lead_time"] or 0.0),
-            result=tuple(annotation["result"] or ()),
-        )
-        for annotation in row["annotations"]
+def annotation_from(row: dict[str, Any]) -> ServerAnnotation:
+    """A submission as the API and webhooks have it."""
+    return ServerAnnotation(
+        id=row["id"],
+        completed_by=row["completed_by"],
+        was_cancelled=bool(row["was_cancelled"]),
+        lead_time_s=float(row["lead_time"] or 0.0),
+        result=tuple(row["result"] or ()),
     )
+
+
+def _server_task(row: dict[str, Any]) -> ServerTask:
+    annotations = (annotation_from(annotation) for annotation in row["annotations"])
     by_id = tuple(sorted(annotations, key=lambda annotation: annotation.id))
     return ServerTask(row["id"], row["data"], row["overlap"], row["is_labeled"], by_id)

@@ -14,6 +14,7 @@ from typing import Any
 
 from labeling.accounts import FILE_VARIABLE, read_accounts
 from labeling.assignment import Assignment, plan
+from labeling.backup import TOKEN_HEADER, TOKEN_VARIABLE, URL_VARIABLE
 from labeling.client import LabelStudio, Project, ServerTask
 from labeling.project import Batch, ensure, only_one, task_data
 from pipelines.core import artifacts
@@ -23,6 +24,7 @@ from pipelines.core.jsonl import read_json, read_rows, write_json
 from pipelines.core.records import LabelTask
 from pipelines.core.stage import open_stage
 
+WEBHOOK_ACTIONS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED")
 UPDATE_THREADS = 4  # updates at once; on SQLite more only queue
 
 
@@ -130,11 +132,15 @@ def main() -> None:
     with open_stage("push_tasks") as stage, LabelStudio.from_environment() as client:
         labeling = stage.params.labeling
         batch = Batch.read(labeling.labelers)
-        by_id = {row["id"]: LabelTask.from_row(row) for row in read_rows(artifacts.LABEL_BATCH)}
-        tasks = list(by_id.values())
-        assignments = plan(list(by_id), labeling.overlap_share, labeling.overlap_labelers, known_labelers(labeling))
+        tasks = [task for task in map(LabelTask.from_row, read_rows(artifacts.LABEL_BATCH)) if task.asked]
+        assignments = plan(
+            [task.id for task in tasks], labeling.overlap_share, labeling.overlap_labelers, known_labelers(labeling)
+        )
         with only_one():
             project = push(client, batch, tasks, assignments)
+        if os.environ.get(URL_VARIABLE) and batch.labelers == "human":
+            headers = {TOKEN_HEADER: os.environ.get(TOKEN_VARIABLE, "")}
+            client.ensure_webhook(project.id, os.environ[URL_VARIABLE], headers, WEBHOOK_ACTIONS)
         write_json(artifacts.PUSHED, receipt(client, project, batch, assignments))
         needed = sum(assignment.needed for assignment in assignments)
         print(f"{len(tasks)} tasks, {needed} labels asked of {labeling.labelers} labelers")

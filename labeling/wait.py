@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from labeling.accounts import FILE_VARIABLE, read_accounts
+from labeling.backup import deleted, keep, path_of, rows_of
 from labeling.client import LabelStudio, LabelStudioDown, ServerTask
 from labeling.progress import Disagreement, Progress, disagreement, measure, report, whom_to_ask
 from labeling.project import only_one
@@ -134,8 +135,14 @@ def let_simulated_labelers_work(client: LabelStudio, progress: Progress, params:
 def look(client: LabelStudio, params: Params, pushed: Mapping[str, Any]) -> ExitCode:
     """One look at the batch; leaves what the run waits for in `.run/wait.json`."""
 
+    lost: list[int] = []
+
     def progress_now(asked: Mapping[str, Any]) -> Progress:
-        tasks = client.tasks(asked["project_id"])
+        tasks = list(client.tasks(asked["project_id"]))
+        if asked["labelers"] == "human":
+            backup = path_of(asked["batch_id"])
+            keep(backup, rows_of(tasks))
+            lost[:] = deleted(backup, tasks)
         return measure(asked["tasks"], tasks, client.users(), params.prepare_preferences.min_lead_time_s)
 
     if pushed["labelers"] == "simulated":
@@ -147,6 +154,8 @@ def look(client: LabelStudio, params: Params, pushed: Mapping[str, Any]) -> Exit
         progress = progress_now(pushed)
         reopen(client, progress)
     said = list(report(progress, pushed["url"]))
+    if lost:
+        said.append(f"  annotations {lost} were deleted in Label Studio; {path_of(pushed['batch_id'])} has them")
     print("\n".join(said))
     found = verdict(progress, pushed, params, time.time())
     if isinstance(found, Disagreement):

@@ -47,6 +47,13 @@ VALIDATE_SFT = ROOT / "validate_sft"
 
 SFT = ROOT / "sft"
 
+PREVIOUS_ROUND = ROOT / "previous_round"
+PREVIOUS_ROUND_MANIFEST = PREVIOUS_ROUND / "manifest.json"  # `core/rounds.py` reads it; the rest only from round 2 on
+PREVIOUS_POLICY = PREVIOUS_ROUND / "policy"
+PREVIOUS_REWARD_MODEL = PREVIOUS_ROUND / "reward_model"
+PREVIOUS_PREFERENCES_TRAIN = PREVIOUS_ROUND / "train.jsonl"
+PREVIOUS_PREFERENCES_HELD_OUT = PREVIOUS_ROUND / "held_out.jsonl"
+
 SAMPLE_COMPLETIONS = ROOT / "sample_completions"
 LABEL_BATCH = SAMPLE_COMPLETIONS / "batch.jsonl"  # LabelTask rows
 LABEL_BATCH_MANIFEST = SAMPLE_COMPLETIONS / "batch.json"  # {batch_id, tasks, label_config_sha, guideline_version}
