@@ -9,6 +9,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ BAD_INPUT, NOT_YET, SKIP = 65, 75, 99
 
 RETRIES: dict[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=5)}
 SECONDS_BETWEEN_LOOKS = {"simulated": 5, "human": 60}
+SECONDS_WHILE_PEOPLE_WORK = 10
+AT_WORK_S = 120  # since the last label that came in
 FOREVER = timedelta(days=3650)  # the deadline is labeling.deadline_hours, which `labeling.wait` keeps
 
 
@@ -114,17 +117,32 @@ def command(name: str, module: str, pool: str = "default_pool", **options: Any) 
     return run()
 
 
+def people_work(workspace: Path) -> bool:
+    """Whether a label came in a moment ago: a look or a webhook added to the batch's backup."""
+    pushed = json.loads((workspace / ".run" / "push_tasks.json").read_text())
+    backup = Path(os.environ["COLLOQUY_HOME"], "label-backups", f"{pushed['batch_id']}.jsonl")
+    return backup.exists() and time.time() - backup.stat().st_mtime < AT_WORK_S
+
+
 class LabelsReady(BaseSensorOperator):
-    """Looks whether the batch is ranked, and gives its worker back between two looks."""
+    """Looks whether the batch is ranked, and gives its worker back between two looks.
+
+    What the run waits for is in the log, and as the XCom `waits_for` of the task.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(mode="reschedule", timeout=FOREVER, **RETRIES, **options)
 
     def poke(self, context: Any) -> bool:
         workspace = workspace_of(context["dag_run"].run_id)
-        self.poke_interval = SECONDS_BETWEEN_LOOKS[run_info(workspace)["tags"]["labelers"]]
+        labelers = run_info(workspace)["tags"]["labelers"]
         code = call(workspace, "pipelines.core.stage_runner", "run", self.task_id, "labeling.wait", "--once")
+        said = workspace / ".run" / "wait.json"
+        if said.exists():
+            context["ti"].xcom_push("waits_for", json.loads(said.read_text())["says"])
         if code == NOT_YET:
+            soon = labelers == "human" and people_work(workspace)
+            self.poke_interval = SECONDS_WHILE_PEOPLE_WORK if soon else SECONDS_BETWEEN_LOOKS[labelers]
             return False
         settle(self.task_id, code)
         return True

@@ -66,7 +66,8 @@ Each task is one DVC stage or one idempotent command, run in the run's own works
 |---|---|
 | *refused its input* | the last lines of its log name value and remedy; change it and start a new run |
 | killed, out of memory | clear the task: it goes on with what the earlier stages left |
-| `wait` is rescheduled | people are ranking; its log shows who has how many left |
+| `wait` is rescheduled | people are ranking, or disagree: its log and its XCom `waits_for` say who has how many left, \
+which tasks are disputed and whom to ask; it goes on by itself |
 | release tasks are skipped | the gate did not pass; `summarize` names the rules, MLflow has the report card |
 
 Parameters, metrics, plots and the report card are in MLflow under the run's id.
@@ -130,7 +131,8 @@ def train_assistant() -> None:
         preferences = dvc_stage("validate_preferences")
         pushed = command("push_tasks", "labeling.push_tasks")
         labeled = LabelsReady(task_id="wait")
-        sft >> dvc_stage("sample_completions") >> pushed >> labeled
+        opened >> dvc_stage("previous_round") >> (sampled := dvc_stage("sample_completions"))
+        sft >> sampled >> pushed >> labeled
         labeled >> dvc_stage("pull_annotations") >> dvc_stage("prepare_preferences") >> preferences
 
     with group("alignment"):

@@ -161,6 +161,12 @@ def _ratio(numerators: Sequence[float], denominators: Sequence[float], draws: np
     return _estimate(statistics, len(numerators))
 
 
+def share_alike(counts: Sequence[Counts], rng: np.random.Generator) -> Estimate:
+    """The share of pairs alike over tasks, resampled by task."""
+    draws = _draws(len(counts), rng) if counts else np.ones((1, 0))
+    return _ratio([count.alike for count in counts], [count.compared for count in counts], draws)
+
+
 def _mean(values: Sequence[float], draws: np.ndarray) -> Estimate:
     """The mean of what can be measured of `values`, one per task, resampled."""
     known = [not math.isnan(value) for value in values]

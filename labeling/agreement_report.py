@@ -99,6 +99,15 @@ def _measures(agreement: Mapping[str, Mapping[str, Any]]) -> str:
     return _table(["measure", "value", "95 % interval", "tasks", "what it says"], rows, {1, 2, 3})
 
 
+def _reward_model(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    return (
+        f"<p>People, who saw no score, order {_number(found['value'])} of the pairs as the round before's reward model "
+        f"does (95 % interval {_number(found['low'])} to {_number(found['high'])}, {found['tasks']} tasks).</p>"
+    )
+
+
 def _labelers(labelers: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         [
@@ -136,14 +145,18 @@ def render(summary: Mapping[str, Any]) -> str:
     simulated = summary["simulated_share"]
     note = f'<p class="note">{simulated:.0%} of these labels were made by simulated labelers.</p>' if simulated else ""
     overall = summary["agreement"]["pairwise"]["value"]
+    progress = summary["progress"]
     return "\n".join(
         [
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>Agreement of labelers</title>',
             f"<style>{STYLE}</style><h1>Agreement of labelers</h1>",
+            f"<p>{progress['labels']} of {progress['labels_needed']} labels that were asked for, "
+            f"{progress['tasks']} of {progress['tasks_needed']} tasks complete.</p>",
             f"<p>{summary['labels']} labels on {len(summary['tasks'])} tasks under guidelines "
             f"{html.escape(', '.join(summary['guideline_versions']))}. Not counted: {html.escape(dropped)}.</p>",
             note,
             _measures(summary["agreement"]),
+            _reward_model(summary["reward_model"]),
             "<h2>Each labeler against the others</h2>",
             labeler_plot(summary["labelers"], overall, summary["min_agreement"]),
             _labelers(summary["labelers"]),

@@ -226,8 +226,21 @@ class LabelStudio:
         changed = {key: value for key, value in settings.items() if project.settings.get(key) != value}
         if not changed:
             return project
-        row = self._call("PATCH", f"/api/projects/{project.id}/", f"project {settings['title']!r}", json=changed)
+        row = self._call(
+            "PATCH", f"/api/projects/{project.id}/", f"project {project.settings['title']!r}", json=changed
+        )
         return Project(row["id"], row)
+
+    def ensure_webhook(self, project_id: int, url: str, headers: dict[str, str], actions: Sequence[str]) -> None:
+        """Have the server call `url` on `actions` of a project, once."""
+        rows = self._call("GET", "/api/webhooks/", "the list of webhooks", params={"project": project_id})
+        wanted = {"url": url, "headers": headers, "actions": list(actions), "send_for_all_actions": False}
+        there = [row for row in rows if row["url"] == url and row["project"] == project_id]
+        if not there:
+            body = wanted | {"project": project_id, "send_payload": True}
+            self._call("POST", "/api/webhooks/", f"a webhook to {url}", json=body)
+        elif there[0]["headers"] != headers:
+            self._call("PATCH", f"/api/webhooks/{there[0]['id']}/", f"a webhook to {url}", json={"headers": headers})
 
     # tasks
 
@@ -241,19 +254,31 @@ class LabelStudio:
         """Change fields of one task."""
         self._call("PATCH", f"/api/tasks/{task_id}/", f"a change of task {task_id}", json=changes)
 
+    def delete_task(self, task_id: int) -> None:
+        """Delete one task with what was submitted for it."""
+        self._call("DELETE", f"/api/tasks/{task_id}/", f"a deletion of task {task_id}")
+
     def tasks(self, project_id: int) -> Iterator[ServerTask]:
-        """Every task of a project with every annotation, by id."""
-        fetched, page = 0, 1
+        """Every task of a project with every annotation, by id.
+
+        Pages are counted by position. Where a task is deleted meanwhile, the ones behind it move up, so the pages are
+        read again for those that slipped through.
+        """
+        seen: set[int] = set()
+        fetched, page, before = 0, 1, 0
         while True:
             # "include" would save half of the bytes, but leaves nothing but the id of each annotation.
             query = {"project": project_id, "fields": "all", "page": page, "page_size": PAGE}
             found = self._call("GET", "/api/tasks/", f"the tasks of project {project_id}", params=query)
-            for row in found["tasks"]:
-                yield _server_task(row)
-            fetched += len(found["tasks"])
-            page += 1
-            if not found["tasks"] or fetched >= found["total"]:
+            rows, total = found["tasks"], found["total"]
+            for row in rows:
+                if row["id"] not in seen:
+                    seen.add(row["id"])
+                    yield _server_task(row)
+            fetched, page = (0, 1) if total < before else (fetched + len(rows), page + 1)
+            if page > 1 and (not rows or fetched >= total):
                 return
+            before = total
 
     def annotate(self, task_id: int, result: Sequence[dict[str, Any]], lead_time_s: float) -> None:
         """Submit an annotation as this account."""
@@ -261,16 +286,18 @@ class LabelStudio:
         self._call("POST", f"/api/tasks/{task_id}/annotations/", f"an annotation of task {task_id}", json=body)
 
 
-def _server_task(row: dict[str, Any]) -> ServerTask:
-    annotations = (
-        ServerAnnotation(
-            id=annotation["id"],
-            completed_by=annotation["completed_by"],
-            was_cancelled=bool(annotation["was_cancelled"]),
-            lead_time_s=float(annotation["lead_time"] or 0.0),
-            result=tuple(annotation["result"] or ()),
-        )
-        for annotation in row["annotations"]
+def annotation_from(row: dict[str, Any]) -> ServerAnnotation:
+    """A submission as the API and webhooks have it."""
+    return ServerAnnotation(
+        id=row["id"],
+        completed_by=row["completed_by"],
+        was_cancelled=bool(row["was_cancelled"]),
+        lead_time_s=float(row["lead_time"] or 0.0),
+        result=tuple(row["result"] or ()),
     )
+
+
+def _server_task(row: dict[str, Any]) -> ServerTask:
+    annotations = (annotation_from(annotation) for annotation in row["annotations"])
     by_id = tuple(sorted(annotations, key=lambda annotation: annotation.id))
     return ServerTask(row["id"], row["data"], row["overlap"], row["is_labeled"], by_id)

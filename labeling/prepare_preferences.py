@@ -1,28 +1,47 @@
 """Rankings to pairs that a reward model can train on, if the labelers agree enough.
 
-In: artifacts/sample_completions (the batch) and artifacts/pull_annotations. Out: train.jsonl and held_out.jsonl,
-Preference rows split by prompt; agreement.json and agreement.html, how far the labelers agree and who stands out.
-Below `prepare_preferences.min_agreement` the stage fails and names the tasks to talk about: nothing trains on labels
-that people would not give again.
+In: artifacts/sample_completions (the batch), artifacts/pull_annotations, and the preferences of the rounds before. Out:
+train.jsonl and held_out.jsonl, Preference rows of all rounds split by prompt; agreement.json and agreement.html, how
+far the labelers agree with each other and with an earlier reward model, and who stands out. Below
+`prepare_preferences.min_agreement` the stage fails and names the tasks to talk about: nothing trains on labels that
+people would not give again. So it does where a reward model labels (`label_source`) that people do not agree with.
 """
 
-import hashlib
-import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from labeling.agreement import Agreement, LabelerReport, by_labeler, measure, task_counts
+from labeling.agreement import (
+    Agreement,
+    Counts,
+    Estimate,
+    LabelerReport,
+    by_labeler,
+    compare,
+    measure,
+    share_alike,
+    task_counts,
+)
 from labeling.agreement_report import render
 from labeling.judgement import CANNOT_JUDGE, unlabeled_reason
-from labeling.ranking import consensus, strongest_pairs
+from labeling.pairs import (
+    by_score,
+    held_out_prompts,
+    model_preferences,
+    once,
+    people_preferences,
+    prompt_of,
+    room_for_model,
+)
+from labeling.ranking import consensus
 from pipelines.core import artifacts
 from pipelines.core.config import PreparePreferences
 from pipelines.core.errors import BadInput
-from pipelines.core.jsonl import Row, read_rows, write_json, write_rows
+from pipelines.core.jsonl import Row, read_json, read_rows, write_json, write_rows
 from pipelines.core.records import Annotation, LabelTask, Preference, content_id
+from pipelines.core.rounds import EarlierRound
 from pipelines.core.stage import open_stage
 
 NAMED_TASKS = 5  # of the least agreement, that the gate's message names
@@ -57,32 +76,43 @@ def keep_labels(annotations: Iterable[Annotation], task_ids: set[str], min_lead_
     return Kept(dict(sorted(labels.items())), dropped)
 
 
-def preferences_of(task: LabelTask, labels: Sequence[Annotation], limit: int, seed: int) -> list[Preference]:
-    """The pairs to train on that the labelers of `task` agree on; none when they leave everything open."""
-    agreed = consensus([label.ranking for label in labels])
-    texts = {completion.id: completion.text for completion in task.completions}
-    rng = random.Random(hashlib.sha256(f"{seed}:{task.id}".encode()).digest())
-    pairs = strongest_pairs(agreed, len(agreed.margins), [rng.random() for _ in agreed.margins])
-    distinct = [(better, worse) for better, worse in pairs if texts[better] != texts[worse]][:limit]
-    return [
-        Preference(
-            id=content_id([task.id, better, worse]),
-            prompt=task.prompt,
-            chosen=texts[better],
-            rejected=texts[worse],
-            weight=1 / len(distinct),
-            simulated=any(label.simulated for label in labels),
-        )
-        for better, worse in distinct
-    ]
+def agreement_with_model(
+    tasks: Mapping[str, LabelTask], labels: Mapping[str, Sequence[Annotation]], rng: np.random.Generator
+) -> Estimate | None:
+    """How far each labeler, who saw no score, orders pairs as the earlier reward model does; None without one."""
+    counts = []
+    for task_id, given in labels.items():
+        if scores := tasks[task_id].scores:
+            one_by_one = [compare(label.ranking, by_score(scores)) for label in given]
+            counts.append(Counts(sum(one.alike for one in one_by_one), sum(one.compared for one in one_by_one)))
+    return share_alike(counts, rng) if counts else None
 
 
-def held_out_prompts(prompts: Iterable[str], share: float, seed: int) -> set[str]:
-    """`share` of the prompts, rounded, at least one and never all of them where there are two or more."""
-    drawn = sorted(set(prompts), key=lambda prompt: hashlib.sha256(f"{seed}:held out:{prompt}".encode()).digest())
-    if share == 0 or len(drawn) < 2:
-        return set()
-    return set(drawn[: min(max(1, round(share * len(drawn))), len(drawn) - 1)])
+def check_model(summary: Mapping[str, Any], source: str, floor: float) -> None:
+    """The gate of `label_source: reward_model`.
+
+    Raises:
+        BadInput: people agree with the reward model less than the floor, or nobody checked it.
+    """
+    found = summary["reward_model"]
+    if source == "people" or (found and found["value"] is not None and found["value"] >= floor):
+        return
+    known = found and found["value"] is not None
+    share = f"{found['value']:.1%} of the pairs of {found['tasks']} tasks" if known else "nothing that was checked"
+    raise BadInput(
+        f"label_source: reward_model is refused: people agree with the reward model on {share}, under the floor "
+        f"reward_labels.min_agreement={floor:g}; start a run with label_source=people, which learns from where they "
+        "disagree"
+    )
+
+
+def earlier_preferences(earlier: EarlierRound) -> tuple[list[Preference], list[Preference]]:
+    """Training and held-out pairs of the rounds before."""
+    if earlier.run is None:
+        return [], []
+    paths = (artifacts.PREVIOUS_PREFERENCES_TRAIN, artifacts.PREVIOUS_PREFERENCES_HELD_OUT)
+    train, held_out = ([Preference.from_row(row) for row in read_rows(path)] for path in paths)
+    return train, held_out
 
 
 def task_rows(tasks: Mapping[str, LabelTask], labels: Mapping[str, Sequence[Annotation]]) -> list[Row]:
@@ -104,13 +134,21 @@ def task_rows(tasks: Mapping[str, LabelTask], labels: Mapping[str, Sequence[Anno
 
 
 def summarize(
-    agreement: Agreement, labelers: Sequence[LabelerReport], rows: Sequence[Row], kept: Kept, floor: float
+    agreement: Agreement,
+    labelers: Sequence[LabelerReport],
+    rows: Sequence[Row],
+    kept: Kept,
+    floor: float,
+    progress: Mapping[str, int],
+    with_model: Estimate | None,
 ) -> dict[str, Any]:
     """agreement.json: all that the report shows."""
     labels = [label for given in kept.labels.values() for label in given]
     return {
         "agreement": {name: estimate.to_row() for name, estimate in agreement._asdict().items()},
         "min_agreement": floor,
+        "progress": dict(progress),
+        "reward_model": with_model.to_row() if with_model else None,
         "labels": len(labels),
         "dropped": dict(sorted(kept.dropped.items())),
         "simulated_share": sum(label.simulated for label in labels) / len(labels) if labels else 0.0,
@@ -177,7 +215,10 @@ def metrics_of(summary: Mapping[str, Any], train: list[Preference], held_out: li
         "simulated_share": summary["simulated_share"],
         "pairs_train": len(train),
         "pairs_held_out": len(held_out),
+        "pairs_by_reward_model": sum(pair.by_reward_model for pair in train),
     }
+    if summary["reward_model"] is not None:
+        counts["reward_model_agreement"] = summary["reward_model"]["value"]
     return measured | {name: float(value) for name, value in counts.items()}
 
 
@@ -189,7 +230,10 @@ def report_agreement(
     rankings = {task_id: [label.ranking for label in given] for task_id, given in kept.labels.items()}
     labelers = by_labeler(annotations, params.min_lead_time_s, rng)
     rows = task_rows(tasks, kept.labels)
-    summary = summarize(measure(rankings, rng), labelers, rows, kept, params.min_agreement)
+    agreement = measure(rankings, rng)
+    with_model = agreement_with_model(tasks, kept.labels, rng)
+    progress = read_json(artifacts.PROGRESS)
+    summary = summarize(agreement, labelers, rows, kept, params.min_agreement, progress, with_model)
     write_json(artifacts.AGREEMENT, summary)
     artifacts.AGREEMENT_REPORT.write_text(render(summary), encoding="utf-8")
     return summary
@@ -207,17 +251,24 @@ def main() -> None:
         summary = report_agreement(tasks, annotations, kept, params, seed)
         stage.tracker.log_artifact(artifacts.AGREEMENT_REPORT)
         stage.tracker.log_artifact(artifacts.AGREEMENT)
-        stage.tracker.set_tags({"simulated_labels": str(summary["simulated_share"] > 0).lower()})
+        by_model = str(stage.params.label_source == "reward_model").lower()
+        simulated = str(summary["simulated_share"] > 0).lower()
+        stage.tracker.set_tags({"simulated_labels": simulated, "reward_model_labels": by_model})
         check_agreement(summary)
+        check_model(summary, stage.params.label_source, stage.params.reward_labels.min_agreement)
 
-        pairs = [
-            preference
-            for task_id, given in kept.labels.items()
-            for preference in preferences_of(tasks[task_id], given, params.max_pairs_per_prompt, seed)
-        ]
-        apart = held_out_prompts((content_id(pair.prompt.chat) for pair in pairs), params.held_out_share, seed)
-        train = [pair for pair in pairs if content_id(pair.prompt.chat) not in apart]
-        held_out = [pair for pair in pairs if content_id(pair.prompt.chat) in apart]
+        earlier = EarlierRound.read()
+        before, before_held_out = earlier_preferences(earlier)
+        pairs = people_preferences(tasks, kept.labels, params.max_pairs_per_prompt, seed)
+        seen = {prompt_of(pair) for pair in before}
+        apart = {prompt_of(pair) for pair in before_held_out}
+        apart |= held_out_prompts((prompt_of(pair) for pair in pairs), params.held_out_share, seed) - seen
+        train = [*before, *(pair for pair in pairs if prompt_of(pair) not in apart)]
+        held_out = [*before_held_out, *(pair for pair in pairs if prompt_of(pair) in apart)]
+        room = room_for_model(train, stage.params.reward_labels.max_pairs_share)
+        others = [task for task in tasks.values() if content_id(task.prompt.chat) not in apart]
+        train += model_preferences(others, earlier.simulated, room, params.max_pairs_per_prompt, seed)
+        train, held_out = once(train), once(held_out)
         write_rows(artifacts.PREFERENCES_TRAIN, (pair.to_row() for pair in train))
         write_rows(artifacts.PREFERENCES_HELD_OUT, (pair.to_row() for pair in held_out))
         print(f"{summary['labels']} labels, dropped {summary['dropped']}: {len(train)} + {len(held_out)} pairs")

@@ -72,7 +72,7 @@ def settings_of(batch: Batch) -> dict[str, Any]:
         "show_skip_button": False,  # "I cannot judge this" says why
         "enable_empty_annotation": False,
         "sampling": "Sequential sampling",  # the batch's order is the order of asking
-        "maximum_annotations": 1,  # tasks that need more say so themselves
+        "show_overlap_first": True,  # tasks for several people, so that one soon sees how far they agree
     }
 
 

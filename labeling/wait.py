@@ -1,27 +1,28 @@
-"""Says whether a pushed batch has its labels: `python -m labeling.wait --once`.
+"""Says whether a pushed batch has its labels, and whether they agree: `python -m labeling.wait --once`.
 
 In: `.run/push_tasks.json`, artifacts/sample_completions, the server in LABEL_STUDIO_URL. Prints done / needed, whole
-and per labeler. Exit code 0: enough labels. 75: not yet, look again later. 65: the deadline has passed with fewer than
-`labeling.min_complete_share`. Simulated labelers do their share first. It runs every few seconds for as long as people
-need, so it opens no MLflow run and imports little.
+and per labeler. Where the labelers agree on less than `prepare_preferences.min_agreement`, one more label is asked for
+on each task under it, and the round waits until they agree. Exit code 0: enough labels. 75: not yet, look again later;
+`.run/wait.json` says why. 65: the deadline has passed with fewer than `labeling.min_complete_share`, or without
+agreement. Simulated labelers do their share first. It runs every few seconds for as long as people need, so it opens
+no MLflow run and imports little.
 """
 
 import argparse
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from labeling.accounts import FILE_VARIABLE, read_accounts
-from labeling.client import LabelStudio, LabelStudioDown, ServerTask, User
-from labeling.judgement import unlabeled_reason
+from labeling.backup import deleted, keep, path_of, rows_of
+from labeling.client import LabelStudio, LabelStudioDown, ServerTask
+from labeling.progress import Disagreement, Progress, disagreement, measure, report, whom_to_ask
 from labeling.project import only_one
+from labeling.push_tasks import known_labelers
 from labeling.simulated import label
-from labeling.snapshot import annotation_of
 from pipelines.core import artifacts
 from pipelines.core.config import Params, load_params
 from pipelines.core.errors import BadInput, ExitCode
@@ -31,93 +32,26 @@ from pipelines.core.records import LabelTask
 SECONDS_BETWEEN_LOOKS = {"simulated": 5.0, "human": 60.0}
 
 
-@dataclass(frozen=True, slots=True)
-class TaskProgress:
-    """One task of the batch: who gave a label that counts, and which submissions don't and why."""
-
-    server_task: ServerTask
-    needed: int
-    assigned: tuple[str, ...]  # e-mail addresses; empty: anybody
-    labeled_by: frozenset[str]
-    not_counted: tuple[tuple[str, str], ...]  # e-mail address, reason
-
-    @property
-    def done(self) -> int:
-        """Labels that count towards the needed ones."""
-        return min(self.needed, len(self.labeled_by))
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The whole batch."""
-
-    tasks: tuple[TaskProgress, ...]
-    deleted: tuple[str, ...]  # tasks of the plan that the server no longer has
-    needed: int  # labels, those of deleted tasks included
-
-    @property
-    def done(self) -> int:
-        return sum(task.done for task in self.tasks)
-
-
-def measure(
-    pushed: Mapping[str, Any], server_tasks: list[ServerTask], users: Mapping[int, User], min_lead_time_s: float
-) -> Progress:
-    """Compare what was asked for (`.run/push_tasks.json`) with what the server holds."""
-    of_id = {task.data.get("task_id"): task for task in server_tasks}
-    tasks = []
-    for entry in pushed["tasks"]:
-        if (task := of_id.get(entry["task_id"])) is None:
-            continue
-        counted, not_counted = set(), []
-        for given in task.annotations:
-            user = users.get(given.completed_by, User(given.completed_by, "a deleted user"))
-            reason = unlabeled_reason(annotation_of(task, given, user), min_lead_time_s)
-            if reason:
-                not_counted.append((user.email, reason))
-            else:
-                counted.add(user.email)
-        assigned = tuple(entry["assigned"])
-        tasks.append(TaskProgress(task, entry["needed"], assigned, frozenset(counted), tuple(not_counted)))
-    deleted = tuple(entry["task_id"] for entry in pushed["tasks"] if entry["task_id"] not in of_id)
-    return Progress(tuple(tasks), deleted, sum(entry["needed"] for entry in pushed["tasks"]))
-
-
-def say(progress: Progress, pushed: Mapping[str, Any]) -> None:
-    """Print how far the labelers are."""
-    whole = sum(task.done == task.needed for task in progress.tasks)
-    print(f"labels: {progress.done} of {progress.needed}, tasks: {whole} of {len(pushed['tasks'])}; {pushed['url']}")
-    given = Counter(email for task in progress.tasks for email in task.labeled_by)
-    asked = Counter(email for task in progress.tasks for email in task.assigned)
-    for email in sorted(given | asked):
-        print(f"  {email}: {given[email]}" + (f" of {asked[email]}" if asked else ""))
-    for task in progress.tasks:
-        for email, reason in task.not_counted:
-            print(f"  task {task.server_task.id}: what {email} submitted does not count ({reason}); it can be updated")
-    if progress.deleted:
-        print(f"  {len(progress.deleted)} tasks were deleted in Label Studio; labeling.push_tasks puts them back")
-
-
 def overdue(pushed: Mapping[str, Any], params: Params, now: float) -> bool:
     """Whether the deadline, which counts from the first push of this run, has passed at `now` (Unix seconds)."""
     return bool(now - pushed["pushed_at"] >= params.labeling.deadline_hours * 3600)
 
 
-def verdict(progress: Progress, pushed: Mapping[str, Any], params: Params, now: float) -> ExitCode:
-    """Enough labels, or not yet.
+def enough_labels(progress: Progress, pushed: Mapping[str, Any], params: Params, now: float) -> bool:
+    """Whether there are as many labels as were asked for, or at the deadline as many as must be.
 
     Raises:
         BadInput: the deadline has passed and too few labels are there.
     """
     if progress.done >= progress.needed:
-        return ExitCode.OK
+        return True
     if not overdue(pushed, params, now):
-        return ExitCode.NOT_YET
+        return False
     share = progress.done / progress.needed
     hours, enough = params.labeling.deadline_hours, params.labeling.min_complete_share
     if share >= enough:
         print(f"the deadline of {hours:g} h has passed; {share:.0%} of the labels are enough")
-        return ExitCode.OK
+        return True
     raise BadInput(
         f"{progress.done} of {progress.needed} labels ({share:.0%}): the deadline labeling.deadline_hours={hours:g} "
         f"has passed and labeling.min_complete_share={enough:g} is not reached. Labels stay in {pushed['url']}: "
@@ -125,11 +59,58 @@ def verdict(progress: Progress, pushed: Mapping[str, Any], params: Params, now: 
     )
 
 
+def ask_for_more(trouble: Disagreement, pushed: Mapping[str, Any], labelers: list[str] | None) -> dict[str, Any]:
+    """`.run/push_tasks.json` with one more label asked for on each disputed task.
+
+    `labelers` are the simulated ones; None for people, of whom anybody who has not ranked a task may take it.
+
+    Raises:
+        BadInput: every simulated labeler has ranked every disputed task.
+    """
+    disputed = {task.server_task.data["task_id"]: task for task in trouble.disputed}
+    entries, asked = [], 0
+    for entry in pushed["tasks"]:
+        changed = dict(entry)
+        if task := disputed.get(entry["task_id"]):
+            left = sorted(set(labelers or ()) - task.labeled_by - set(task.assigned))
+            if labelers is None or left:
+                changed["more"] = entry.get("more", 0) + 1
+                changed["assigned"] = [*entry["assigned"], *left[:1]]
+                asked += 1
+        entries.append(changed)
+    if not asked:
+        raise BadInput(f"{trouble}, and every simulated labeler has ranked them; lower labeling.simulated.noise")
+    return dict(pushed) | {"tasks": entries}
+
+
+def verdict(progress: Progress, pushed: Mapping[str, Any], params: Params, now: float) -> Disagreement | ExitCode:
+    """Enough labels that agree, not yet enough, or what they disagree on.
+
+    Raises:
+        BadInput: the deadline has passed and too few labels are there, or they disagree, or nothing says whether.
+    """
+    if not enough_labels(progress, pushed, params, now):
+        return ExitCode.NOT_YET
+    trouble = disagreement(progress, params.prepare_preferences.min_agreement)
+    if trouble is None:
+        return ExitCode.OK
+    if trouble.agreement is None:
+        raise BadInput(str(trouble))
+    if overdue(pushed, params, now):
+        tasks = ", ".join(str(task.server_task.id) for task in trouble.disputed)
+        raise BadInput(
+            f"{trouble}, and the deadline labeling.deadline_hours={params.labeling.deadline_hours:g} has passed. Talk "
+            f"about the tasks {tasks} of {pushed['url']}, make the guidelines clearer, let people update their "
+            "rankings, and start a new run: it goes on from them"
+        )
+    return trouble
+
+
 def reopen(client: LabelStudio, progress: Progress) -> None:
-    """Give a task whose submission does not count to one more person; Label Studio takes it for finished."""
+    """Give a task that Label Studio takes for finished to one more person: what was submitted is not enough."""
     for task in progress.tasks:
-        if task.done < task.needed and task.server_task.is_labeled:
-            room = task.needed + len(task.not_counted)
+        if task.open and task.server_task.is_labeled:
+            room = task.needed + task.more + len(task.not_counted)
             client.update_task(task.server_task.id, {"overlap": room, "is_labeled": False})
 
 
@@ -140,7 +121,7 @@ def let_simulated_labelers_work(client: LabelStudio, progress: Progress, params:
     accounts = read_accounts(Path(os.environ[FILE_VARIABLE]))
     todo: dict[str, list[ServerTask]] = {}
     for task in progress.tasks:
-        if task.done == task.needed:
+        if not task.open:
             continue
         gave = task.labeled_by | {email for email, _ in task.not_counted}
         for email in sorted(set(task.assigned) - gave):
@@ -152,22 +133,43 @@ def let_simulated_labelers_work(client: LabelStudio, progress: Progress, params:
 
 
 def look(client: LabelStudio, params: Params, pushed: Mapping[str, Any]) -> ExitCode:
-    """One look at the batch."""
+    """One look at the batch; leaves what the run waits for in `.run/wait.json`."""
 
-    def progress_now() -> Progress:
-        tasks = list(client.tasks(pushed["project_id"]))
-        return measure(pushed, tasks, client.users(), params.prepare_preferences.min_lead_time_s)
+    lost: list[int] = []
+
+    def progress_now(asked: Mapping[str, Any]) -> Progress:
+        tasks = list(client.tasks(asked["project_id"]))
+        if asked["labelers"] == "human":
+            backup = path_of(asked["batch_id"])
+            keep(backup, rows_of(tasks))
+            lost[:] = deleted(backup, tasks)
+        return measure(asked["tasks"], tasks, client.users(), params.prepare_preferences.min_lead_time_s)
 
     if pushed["labelers"] == "simulated":
         with only_one():
-            progress = progress_now()
+            progress = progress_now(pushed)
             if let_simulated_labelers_work(client, progress, params):
-                progress = progress_now()
+                progress = progress_now(pushed)
     else:
-        progress = progress_now()
+        progress = progress_now(pushed)
         reopen(client, progress)
-    say(progress, pushed)
-    return verdict(progress, pushed, params, time.time())
+    said = list(report(progress, pushed["url"]))
+    if lost:
+        said.append(f"  annotations {lost} were deleted in Label Studio; {path_of(pushed['batch_id'])} has them")
+    print("\n".join(said))
+    found = verdict(progress, pushed, params, time.time())
+    if isinstance(found, Disagreement):
+        if not any(task.open for task in progress.tasks):
+            pushed = ask_for_more(found, pushed, known_labelers(params.labeling))
+            write_json(artifacts.PUSHED, pushed)
+            progress = progress_now(pushed)
+            reopen(client, progress)
+            found = disagreement(progress, found.floor) or found
+        reasons = [str(found), *whom_to_ask(found, progress, params.prepare_preferences.min_lead_time_s)]
+        print("\n".join(reasons))
+        said += reasons
+    write_json(artifacts.WAITING, {"progress": progress.to_row(), "says": said})
+    return ExitCode.NOT_YET if isinstance(found, Disagreement) else found
 
 
 def run() -> ExitCode:

@@ -1,21 +1,28 @@
 """Samples 4–6 responses for each labeling prompt at different temperatures: the batch that people rank.
 
-In: artifacts/sft, PROMPTS_LABELING, the labeling screen and guidelines. Out: the batch and its manifest; the batch id
-is the hash of prompts, responses and label config, so that the same batch is never asked twice.
+In: the policy of the round before, or artifacts/sft in the first; PROMPTS_LABELING, the labeling screen and
+guidelines. Out: the batch, in the order in which people are asked, and its manifest; the batch id is the hash of
+prompts, responses and label config, so that the same batch is never asked twice. The reward model of the round before
+scores each response; with `label_source: reward_model` people are only asked about a share, to check it.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.core import artifacts
-from pipelines.core.config import SampleCompletions
+from pipelines.core.config import Params, RewardLabels, SampleCompletions
 from pipelines.core.digests import file_sha256
+from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_rows, write_json, write_rows
 from pipelines.core.records import Completion, Conversation, LabelTask, content_id
+from pipelines.core.rounds import EarlierRound
 from pipelines.core.stage import open_stage
+from pipelines.model.asking import checked, in_order_of_asking, score_tasks
 from pipelines.model.engine import Engine, Generation, Sampling
 from pipelines.model.engine_choice import load_engine
+from pipelines.model.rewards import RewardScorer
 
 LABEL_CONFIG = Path("labeling/label_config.xml")
 GUIDELINES = Path("labeling/guidelines.md")
@@ -74,19 +81,64 @@ def label_task(prompt: Conversation, draws: Sequence[Draw]) -> LabelTask:
     return LabelTask(content_id([prompt.chat, [completion.text for completion in completions]]), prompt, completions)
 
 
+def require_gate(earlier: EarlierRound, params: RewardLabels) -> None:
+    """Check that the reward model of the round before may label in place of people.
+
+    Raises:
+        BadInput: there is none, it is not accurate enough, or people did not agree with it.
+    """
+    refused = "label_source: reward_model is refused"
+    if earlier.run is None:
+        raise BadInput(f"{refused}: there is no earlier round; set previous_round.run, or let people label")
+    accuracy = earlier.reward_model["held_out_accuracy_low"]
+    if accuracy < params.min_accuracy:
+        raise BadInput(
+            f"{refused}: the held-out accuracy of run {earlier.run}'s reward model is at least {accuracy:.3f} only, "
+            f"under reward_labels.min_accuracy={params.min_accuracy:g}; let people label another round"
+        )
+    agreement = earlier.preferences.get("reward_model_agreement")
+    if agreement is not None and agreement < params.min_agreement:
+        raise BadInput(
+            f"{refused}: in run {earlier.run} people agreed with the reward model on {agreement:.1%} of the pairs, "
+            f"under reward_labels.min_agreement={params.min_agreement:g}; let people label another round"
+        )
+
+
+def arrange(tasks: Sequence[LabelTask], earlier: EarlierRound, params: Params) -> list[LabelTask]:
+    """`tasks` with the scores of the round before, in the order of asking, less the ones that nobody is asked."""
+    ask_first = params.sample_completions.ask_first
+    if earlier.run is not None:
+        scorer = RewardScorer.load(artifacts.PREVIOUS_REWARD_MODEL, params.sample_completions.dtype)
+        scores = score_tasks(scorer, tasks)
+        tasks = [replace(task, scores=given) for task, given in zip(tasks, scores, strict=True)]
+    elif ask_first == "least_sure":
+        raise BadInput(
+            "sample_completions.ask_first=least_sure needs the reward model of an earlier round: set "
+            "previous_round.run, or take most_different"
+        )
+    if params.label_source == "reward_model":
+        people = checked([task.id for task in tasks], params.reward_labels.check_share, params.seed)
+        tasks = [replace(task, asked=task.id in people) for task in tasks]
+    return in_order_of_asking(tasks, ask_first)
+
+
 def main() -> None:
     with open_stage("sample_completions") as stage:
         params = stage.params.sample_completions
+        earlier = EarlierRound.read()
+        if stage.params.label_source == "reward_model":
+            require_gate(earlier, stage.params.reward_labels)
         prompts = [Conversation.from_row(row) for row in read_rows(artifacts.PROMPTS_LABELING)]
-        engine = load_engine(artifacts.SFT, params.dtype, params.batch_size, params.engine)
+        policy = artifacts.SFT if earlier.run is None else artifacts.PREVIOUS_POLICY
+        engine = load_engine(policy, params.dtype, params.batch_size, params.engine)
         sampled = sample(engine, prompts, params, stage.params.seed)
         tasks = [label_task(prompt, draws) for prompt, draws in zip(prompts, sampled, strict=True)]
-        rows = [task.to_row() for task in sorted(tasks, key=lambda task: task.id)]
-        write_rows(artifacts.LABEL_BATCH, rows)
+        batch = arrange(tasks, earlier, stage.params)
+        write_rows(artifacts.LABEL_BATCH, (task.to_row() for task in batch))
         config = file_sha256(LABEL_CONFIG)
         manifest = {
-            "batch_id": content_id([rows, config]),
-            "tasks": len(rows),
+            "batch_id": content_id([sorted(task.id for task in batch), config]),
+            "tasks": len(batch),
             "completions": params.completions,
             "label_config_sha": config,
             "guideline_version": file_sha256(GUIDELINES)[:12],
@@ -97,6 +149,7 @@ def main() -> None:
         stage.write_metrics(
             {
                 "completions": float(len(drawn_all)),
+                "tasks_asked": float(sum(task.asked for task in batch)),
                 "tokens": float(sum(len(generation.token_ids) for generation in drawn_all)),
                 "ended_share": sum(generation.finish_reason == "stop" for generation in drawn_all) / len(drawn_all),
             }

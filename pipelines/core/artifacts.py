@@ -50,12 +50,20 @@ VALIDATE_SFT = ROOT / "validate_sft"
 
 SFT = ROOT / "sft"
 
+PREVIOUS_ROUND = ROOT / "previous_round"
+PREVIOUS_ROUND_MANIFEST = PREVIOUS_ROUND / "manifest.json"  # `core/rounds.py` reads it; the rest only from round 2 on
+PREVIOUS_POLICY = PREVIOUS_ROUND / "policy"
+PREVIOUS_REWARD_MODEL = PREVIOUS_ROUND / "reward_model"
+PREVIOUS_PREFERENCES_TRAIN = PREVIOUS_ROUND / "train.jsonl"
+PREVIOUS_PREFERENCES_HELD_OUT = PREVIOUS_ROUND / "held_out.jsonl"
+
 SAMPLE_COMPLETIONS = ROOT / "sample_completions"
 LABEL_BATCH = SAMPLE_COMPLETIONS / "batch.jsonl"  # LabelTask rows
 LABEL_BATCH_MANIFEST = SAMPLE_COMPLETIONS / "batch.json"  # {batch_id, tasks, label_config_sha, guideline_version}
 
 PULL_ANNOTATIONS = ROOT / "pull_annotations"
 ANNOTATIONS = PULL_ANNOTATIONS / "annotations.jsonl"
+PROGRESS = PULL_ANNOTATIONS / "progress.json"  # {labels, labels_needed, tasks, tasks_needed}
 
 PREPARE_PREFERENCES = ROOT / "prepare_preferences"
 PREFERENCES_TRAIN = PREPARE_PREFERENCES / "train.jsonl"
@@ -86,6 +94,7 @@ RUN_INFO = RUN / "run.json"
 FAILURES = RUN / "failures"
 STAGE_LOG = RUN / "stages"
 PUSHED = RUN / "push_tasks.json"
+WAITING = RUN / "wait.json"  # {progress, says}: what the last look at the labels found
 REGISTERED = RUN / "register.json"
 BENTO = RUN / "build_bento.json"
 DEPLOYED = RUN / "deploy.json"

@@ -300,6 +300,23 @@ class SampleCompletions(Section):
     engine: EngineName
     batch_size: Positive
     dtype: Literal["float32", "bfloat16"]
+    ask_first: Literal["any", "least_sure", "most_different"]  # least_sure: an earlier round's reward model
+
+
+class PreviousRound(Section):
+    """The round that this one goes on from: a run whose workspace is still there."""
+
+    run: str | None  # its run id; None: this is the first round
+    lock_sha256: str | None  # of its dvc.lock, pinned when the workspace of this run is opened
+
+
+class RewardLabels(Section):
+    """An earlier round's reward model in place of people, with `label_source: reward_model`."""
+
+    min_accuracy: Share  # the lower bound of its held-out accuracy: its gate
+    check_share: Annotated[float, Field(gt=0, le=1)]  # of the tasks go to people all the same, who don't know
+    min_agreement: Share  # with people on these tasks
+    max_pairs_share: Share  # of the pairs that train
 
 
 class SimulatedLabelers(Section):
@@ -533,6 +550,9 @@ class Params(Section):
     prepare_sft: PrepareSft
     validate_sft: ValidateSft
     sft: Sft
+    previous_round: PreviousRound
+    label_source: Literal["people", "reward_model"]
+    reward_labels: RewardLabels
     sample_completions: SampleCompletions
     labeling: Labeling
     prepare_preferences: PreparePreferences

@@ -93,6 +93,8 @@ class LabelTask:
     id: str
     prompt: Conversation
     completions: tuple[Completion, ...]
+    scores: dict[str, float] = field(default_factory=dict)  # of an earlier round's reward model, by completion id
+    asked: bool = True  # of people; the others are ranked by their scores
 
     @classmethod
     def from_row(cls, row: Row) -> Self:
@@ -147,6 +149,7 @@ class Preference:
     rejected: str
     weight: float
     simulated: bool
+    by_reward_model: bool = False  # nobody ranked it
 
     @classmethod
     def from_row(cls, row: Row) -> Self:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from ruamel.yaml import YAML
 
 from pipelines.core import artifacts, config, registry, tracking
-from pipelines.core.digests import folder_sha256
+from pipelines.core.digests import file_sha256, folder_sha256
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import write_json
 
@@ -105,14 +105,20 @@ def resolve(root: Path, request: RunRequest) -> dict[str, Any]:
     return values
 
 
-def pin(values: dict[str, Any]) -> None:
-    """Fix in place what may change outside the workspace: the champion to compare with, the files of model folders."""
+def pin(values: dict[str, Any], home: Path) -> None:
+    """Fix in place what may change outside the workspace: champion, files of model folders, the round before."""
     if values["evaluate"]["baseline"] == "champion":
         champion = registry.by_alias("champion")
         values["evaluate"]["champion_version"] = champion.number if champion else None
     for model in (values["base_model"], values["ingest"]["gpt2_tokenizer"] or {"kind": None}):
         if model["kind"] == "folder" and model["sha256"] is None and Path(model["path"]).is_dir():
             model["sha256"] = folder_sha256(Path(model["path"]))
+    before = values["previous_round"]
+    if before["run"] is not None and before["lock_sha256"] is None:
+        lock = folder(home, before["run"]) / "dvc.lock"
+        if not lock.exists():
+            raise BadInput(f"previous_round.run={before['run']}: there is no finished run of that name ({lock})")
+        before["lock_sha256"] = file_sha256(lock)
 
 
 def check_resources(resources: config.Resources, home: Path) -> None:
@@ -222,7 +228,7 @@ def open_workspace(repo: Path, home: Path, request: RunRequest) -> Path:
     values = resolve(workspace, request)
     params = config.parse(values, "the resolved parameters")
     check_resources(params.resources, home)
-    pin(values)
+    pin(values, home)
     write_params(workspace, values)
     _share_cache(workspace, home)
     tags = {

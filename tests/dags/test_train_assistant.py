@@ -19,6 +19,7 @@ GROUPS = {
     "pretraining": ["train_tokenizer", "tokenize_corpus", "pretrain"],
     "finetuning": ["prepare_sft", "validate_sft", "sft"],
     "labeling": [
+        "previous_round",
         "sample_completions",
         "push_tasks",
         "wait",

@@ -50,6 +50,8 @@ def write_batch(root: Path, tasks: Sequence[LabelTask]) -> str:
     sha = hashlib.sha256((root / LABEL_CONFIG).read_bytes()).hexdigest()
     manifest = {"batch_id": batch_id, "tasks": len(tasks), "label_config_sha": sha, "guideline_version": "1"}
     write_json(root / artifacts.LABEL_BATCH_MANIFEST, manifest)
+    first = {"number": 1, "run": None, "simulated": False, "reward_model": {}, "preferences": {}}
+    write_json(root / artifacts.PREVIOUS_ROUND_MANIFEST, first)
     return batch_id
 
 

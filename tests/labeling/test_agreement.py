@@ -67,6 +67,21 @@ def test_alpha_is_that_of_krippendorffs_own_example():
     assert krippendorff_alpha(units) == pytest.approx(0.815, abs=0.0005)
 
 
+def test_alpha_is_that_of_the_krippendorff_package():
+    package = pytest.importorskip("krippendorff")
+    rng = random.Random(5)
+    for labelers, noise in ((2, 0.1), (3, 0.4), (5, 0.8)):
+        units = []
+        for _ in range(40):
+            truth = rng.sample(range(1, 6), 5)
+            given = [[value if rng.random() > noise else rng.randint(1, 5) for value in truth] for _ in range(labelers)]
+            units += [[row[item] if rng.random() > 0.2 else math.nan for row in given] for item in range(5)]
+        table = np.array(units).T  # labelers x units, nan where a labeler did not judge
+        expected = package.alpha(reliability_data=table, level_of_measurement="ordinal")
+        ours = krippendorff_alpha([[value for value in unit if not math.isnan(value)] for unit in units])
+        assert ours == pytest.approx(expected, abs=1e-12)
+
+
 def test_alpha_of_full_agreement_is_one_and_of_random_orders_about_zero():
     assert krippendorff_alpha([[1, 1], [2, 2], [3, 3]]) == 1
     rng = random.Random(1)

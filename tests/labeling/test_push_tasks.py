@@ -1,6 +1,10 @@
 """The batch's way to people and back, on a real server."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 
 from labeling.client import LabelStudio
 from labeling.judgement import Judgement, to_result
@@ -42,6 +46,93 @@ def test_a_push_that_was_cut_off_leaves_no_gap_and_no_duplicate(run, admin, tmp_
     assert "5 tasks added, 4 were there" in run(root, *PUSH).stdout
     ids = [entry.data["task_id"] for entry in admin.tasks(project)]
     assert sorted(ids) == sorted(entry.id for entry in everything)
+
+
+def imported(admin, batch_id):
+    """How many tasks the server has of a batch."""
+    found = admin._call("GET", "/api/projects/", "the projects", params={"title": f"Rank responses {batch_id[:8]}"})
+    return found["results"][0]["task_number"] if found["results"] else 0
+
+
+def test_a_push_that_was_killed_between_two_imports_is_completed_by_the_next(run, admin, variables, tmp_path):
+    everything = batch(1300)  # three requests
+    root = workspace(tmp_path / "run", everything, "labeling.labelers=human")
+    batch_id = read_json(root / artifacts.LABEL_BATCH_MANIFEST)["batch_id"]
+    environment = os.environ | variables | {"PYTHONPATH": str(root)}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    with subprocess.Popen([sys.executable, "-m", *PUSH], cwd=root, env=environment) as pushing:
+        while imported(admin, batch_id) == 0:
+            assert pushing.poll() is None, "the push ended before it could be killed"
+            time.sleep(0.01)
+        pushing.kill()
+    assert imported(admin, batch_id) < 1300
+    pushed = run(root, *PUSH)
+    assert pushed.returncode == 0, pushed.stderr
+    entries = server_tasks(admin, root)
+    assert sorted(entry.data["task_id"] for entry in entries) == sorted(entry.id for entry in everything)
+    assert all(entry.overlap == entry.data["needed"] for entry in entries)
+
+
+def test_tasks_that_a_lost_import_stored_after_all_are_not_kept_twice(run, admin, tmp_path):
+    root = workspace(tmp_path / "run", batch(8), "labeling.labelers=human", "labeling.overlap_share=0")
+    assert run(root, *PUSH).returncode == 0
+    first, *_ = server_tasks(admin, root)
+    project = read_json(root / artifacts.PUSHED)["project_id"]
+    admin.annotate(first.id, to_result(Judgement((("m0",), ("m1",))), first.data["shown_order"]), 9.0)
+    admin.import_tasks(project, [entry.data for entry in server_tasks(admin, root)])
+    admin.delete_task(server_tasks(admin, root)[3].id)
+    admin.delete_task(server_tasks(admin, root)[10].id)  # of this one both are gone
+    assert "1 tasks added, 7 were there" in run(root, *PUSH).stdout
+    entries = server_tasks(admin, root)
+    assert len({entry.data["task_id"] for entry in entries}) == len(entries) == 8
+    assert [entry.id for entry in entries if entry.annotations] == [first.id]
+
+
+def test_tasks_for_several_people_come_first(run, admin, tmp_path):
+    root = workspace(tmp_path / "run", batch(11), "labeling.labelers=human", "labeling.overlap_share=0.3")
+    assert run(root, *PUSH).returncode == 0
+    project = read_json(root / artifacts.PUSHED)["project_id"]
+    overlaps = []
+    for _ in range(5):
+        asked = admin._call("GET", f"/api/projects/{project}/next", "next")
+        overlaps.append(asked["overlap"])
+        order = tuple((name,) for name in reversed(asked["data"]["shown_order"]))
+        admin.annotate(asked["id"], to_result(Judgement(order), asked["data"]["shown_order"]), 9.0)
+    assert overlaps == [3, 3, 3, 1, 1]
+
+
+def test_labels_that_disagree_hold_the_round_until_people_agree(run, admin, labelers_file, tmp_path):
+    settings = ["labeling.labelers=human", "labeling.overlap_share=1", "labeling.overlap_labelers=2"]
+    root = workspace(tmp_path / "run", batch(12), *settings, "prepare_preferences.min_agreement=0.6")
+    assert run(root, *PUSH).returncode == 0
+    people = [LabelStudio(admin.url, row["token"]) for row in json.loads(labelers_file.read_text())]
+    orders = (("m0", "m1", "m2", "m3"), ("m3", "m2", "m1", "m0"), ("m0", "m1", "m2", "m3"))
+
+    def rank(person, order, entries):
+        for entry in entries:
+            judgement = Judgement(tuple((name,) for name in order))
+            person.annotate(entry.id, to_result(judgement, entry.data["shown_order"]), 20.0)
+
+    everything = server_tasks(admin, root)
+    for person, order in zip(people[:2], orders, strict=False):
+        rank(person, order, everything)
+    looked = run(root, *LOOK)
+    assert looked.returncode == ExitCode.NOT_YET
+    assert "labelers agree on 0.0% of the pairs of 12 tasks, under the floor" in looked.stdout
+    assert f"task {everything[0].id}: 0% alike, ranked by labeler-1" in looked.stdout
+    assert any("under the floor" in line for line in read_json(root / artifacts.WAITING)["says"])
+    reopened = server_tasks(admin, root)
+    assert all((entry.overlap, entry.is_labeled) == (3, False) for entry in reopened)
+    assert run(root, *LOOK).returncode == ExitCode.NOT_YET
+    assert server_tasks(admin, root) == reopened
+
+    rank(people[2], orders[2], everything)
+    assert run(root, *LOOK).returncode == ExitCode.NOT_YET  # one of three pairs of labelers agrees
+    for entry in server_tasks(admin, root):  # the second sees that he held the scale upside down
+        upside_down = entry.annotations[1]
+        right = to_result(Judgement(tuple((name,) for name in orders[0])), entry.data["shown_order"])
+        people[1]._call("PATCH", f"/api/annotations/{upside_down.id}/", "an update", json={"result": right})
+    assert run(root, *LOOK).returncode == ExitCode.OK
 
 
 def test_guidelines_that_changed_reach_the_tasks_that_wait(run, admin, tmp_path):
@@ -97,7 +188,8 @@ def test_people_are_asked_although_simulated_labelers_ranked_the_same_batch(run,
 
 
 def test_an_untouched_fast_submit_gives_the_task_to_somebody_else(run, admin, labelers_file, tmp_path):
-    root = workspace(tmp_path / "run", batch(1, responses=6), "labeling.labelers=human", "labeling.overlap_share=0")
+    alone = ("labeling.labelers=human", "labeling.overlap_share=0", "prepare_preferences.min_agreement=0")
+    root = workspace(tmp_path / "run", batch(1, responses=6), *alone)
     assert run(root, *PUSH).returncode == 0
     (entry,) = server_tasks(admin, root)
     shown = entry.data["shown_order"]

@@ -8,14 +8,18 @@ import pytest
 
 from pipelines import sample_completions
 from pipelines.core import artifacts, config
-from pipelines.core.jsonl import read_json, read_rows, write_rows
+from pipelines.core.errors import ExitCode
+from pipelines.core.jsonl import read_json, read_rows, write_json, write_rows
 from pipelines.core.records import Conversation, LabelTask, Message
+from pipelines.model.asking import unsureness
 from pipelines.model.engine import TransformersEngine
 from pipelines.sample_completions import GUIDELINES, LABEL_CONFIG, sample, seed_of
-from tests.models import make_policy
+from tests.models import make_policy, make_reward_model
 from tests.pipelines.in_process import enter_workspace, exit_code
 from tests.workspaces import ROOT
 
+FIRST = {"number": 1, "run": None, "simulated": False, "reward_model": {}, "preferences": {}}
+SECOND = FIRST | {"number": 2, "run": "one", "reward_model": {"held_out_accuracy_low": 0.7}}
 PROMPTS = [Conversation(str(n), (Message("user", f"one two {n}"),), "facts", "us", "CC-BY-4.0") for n in range(3)]
 
 
@@ -26,6 +30,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         enter_workspace(folder, patch)
         make_policy(artifacts.SFT)
         write_rows(artifacts.PROMPTS_LABELING, (prompt.to_row() for prompt in PROMPTS))
+        write_json(artifacts.PREVIOUS_ROUND_MANIFEST, FIRST)
         LABEL_CONFIG.parent.mkdir()
         LABEL_CONFIG.write_text("<View/>")
         GUIDELINES.write_text("Be kind.")
@@ -70,3 +75,64 @@ def test_a_seed_belongs_to_a_request() -> None:
     seeds = {seed_of(1, prompt, place, attempt) for prompt in "ab" for place in range(3) for attempt in range(2)}
     assert len(seeds) == 12
     assert seed_of(1, "a", 0, 0) == seed_of(1, "a", 0, 0)
+
+
+def second_round(folder: Path, patch: pytest.MonkeyPatch, *overrides: str, **manifest: object) -> None:
+    """A workspace whose earlier round has a policy of other weights and a reward model."""
+    enter_workspace(folder, patch, overrides)
+    make_policy(artifacts.SFT)
+    make_policy(artifacts.PREVIOUS_POLICY, seed=7)
+    make_reward_model(artifacts.PREVIOUS_POLICY, artifacts.PREVIOUS_REWARD_MODEL)
+    write_rows(artifacts.PROMPTS_LABELING, (prompt.to_row() for prompt in PROMPTS))
+    write_json(artifacts.PREVIOUS_ROUND_MANIFEST, SECOND | manifest)
+    LABEL_CONFIG.parent.mkdir()
+    LABEL_CONFIG.write_text("<View/>")
+    GUIDELINES.write_text("Be kind.")
+
+
+def test_the_next_round_samples_from_the_policy_of_the_last_and_scores_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second_round(tmp_path, monkeypatch, "sample_completions.ask_first=least_sure")
+    assert exit_code(sample_completions.main) == 0
+    tasks = [LabelTask.from_row(row) for row in read_rows(artifacts.LABEL_BATCH)]
+    engine = TransformersEngine.load(artifacts.PREVIOUS_POLICY, "float32", 8)
+    params = config.load_params(Path("params.yaml"))
+    expected = sample(engine, PROMPTS, params.sample_completions, params.seed)
+    texts = {tuple(draw.generation.text.strip() for draw in draws) for draws in expected}
+    assert {tuple(completion.text for completion in task.completions) for task in tasks} == texts
+    assert all(set(task.scores) == {"m0", "m1", "m2", "m3"} and task.asked for task in tasks)
+    unsure = [unsureness(task.scores) for task in tasks]
+    assert unsure == sorted(unsure, reverse=True)
+
+
+def test_with_a_reward_model_as_source_people_are_asked_about_a_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second_round(tmp_path, monkeypatch, "label_source=reward_model", "reward_labels.check_share=0.3")
+    assert exit_code(sample_completions.main) == 0
+    assert [row["asked"] for row in read_rows(artifacts.LABEL_BATCH)].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        (FIRST, "there is no earlier round"),
+        ({"reward_model": {"held_out_accuracy_low": 0.51}}, "0.510 only, under reward_labels.min_accuracy=0.55"),
+        ({"preferences": {"reward_model_agreement": 0.4}}, "agreed with the reward model on 40.0% of the pairs"),
+    ],
+)
+def test_a_reward_model_that_passed_no_gate_labels_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manifest: dict, said: str
+) -> None:
+    second_round(tmp_path, monkeypatch, "label_source=reward_model", **manifest)
+    assert exit_code(sample_completions.main) == ExitCode.BAD_INPUT
+    error = read_json(artifacts.FAILURES / "sample_completions.json")["error"]
+    assert error.startswith("label_source: reward_model is refused")
+    assert said in error
+
+
+def test_who_is_least_sure_needs_an_earlier_reward_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    second_round(tmp_path, monkeypatch, "sample_completions.ask_first=least_sure", **FIRST)
+    assert exit_code(sample_completions.main) == ExitCode.BAD_INPUT
+    assert "set previous_round.run" in read_json(artifacts.FAILURES / "sample_completions.json")["error"]
