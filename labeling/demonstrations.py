@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from labeling.accounts import checkers
 from labeling.client import LabelStudio, Project, ServerAnnotation, ServerTask, User
 from labeling.project import conversation_html, instructions, styled
 from labeling.snapshot import pseudonym
@@ -34,6 +35,14 @@ class Round(NamedTuple):
     check: Project
 
 
+class Decision(NamedTuple):
+    """What was said of an answer; `checker` is an account, 0 while the verdict is open."""
+
+    verdict: Verdict
+    checker: int
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """One answer as its author submitted it, and its check as far as there is one."""
@@ -42,9 +51,7 @@ class Given:
     annotation: ServerAnnotation
     text: str
     check: ServerTask | None
-    verdict: Verdict
-    checker: int  # account; 0 while open
-    reason: str
+    decision: Decision
 
 
 def titles(name: str) -> tuple[str, str]:
@@ -141,8 +148,23 @@ def _text(annotation: ServerAnnotation, control: str) -> str:
     return "\n".join(_value(annotation, control).get("text", [])).strip()
 
 
-def answers(write_tasks: Iterable[ServerTask], check_tasks: Iterable[ServerTask]) -> list[Given]:
-    """Every answer with its verdict: the last one that somebody other than its author gave."""
+def _decision(check: ServerTask | None, author: int, deciders: set[int] | None) -> Decision:
+    """The last verdict of one of `deciders` (accounts; None is anybody) who is not the author."""
+    found = Decision("open", 0, "")
+    for given in check.annotations if check else ():
+        chosen = _value(given, "verdict").get("choices", [])
+        may = given.completed_by != author and (deciders is None or given.completed_by in deciders)
+        if may and chosen and chosen[0] in VERDICTS:
+            found = Decision(VERDICTS[chosen[0]], given.completed_by, _text(given, "reason"))
+    return found
+
+
+def answers(
+    write_tasks: Iterable[ServerTask], check_tasks: Iterable[ServerTask], users: Mapping[int, User]
+) -> list[Given]:
+    """Every answer that was submitted, with its check; whose verdicts count is in `labeling/accounts.py`."""
+    emails = checkers()
+    deciders = None if emails is None else {account for account, user in users.items() if user.email in emails}
     checks = {task.data.get("task_id"): task for task in check_tasks}
     found = []
     for task in write_tasks:
@@ -150,13 +172,7 @@ def answers(write_tasks: Iterable[ServerTask], check_tasks: Iterable[ServerTask]
             if annotation.was_cancelled or not (text := _text(annotation, "answer")):
                 continue
             check = checks.get(check_task_id(annotation.id, text))
-            verdict: Verdict = "open"
-            checker, reason = 0, ""
-            for given in check.annotations if check else ():
-                chosen = _value(given, "verdict").get("choices", [])
-                if given.completed_by != annotation.completed_by and chosen and chosen[0] in VERDICTS:
-                    verdict, checker, reason = VERDICTS[chosen[0]], given.completed_by, _text(given, "reason")
-            found.append(Given(task, annotation, text, check, verdict, checker, reason))
+            found.append(Given(task, annotation, text, check, _decision(check, annotation.completed_by, deciders)))
     return found
 
 
@@ -171,10 +187,10 @@ def record(given: Given, users: Mapping[int, User]) -> WrittenAnswer:
         prompt=Conversation.from_row(given.task.data["prompt"]),
         answer=given.text,
         attempt=given.task.data["attempt"],
-        verdict=given.verdict,
+        verdict=given.decision.verdict,
         author=name(given.annotation.completed_by),
-        checker=name(given.checker) if given.checker else "",
-        reason=given.reason,
+        checker=name(given.decision.checker) if given.decision.checker else "",
+        reason=given.decision.reason,
         lead_time_s=round(given.annotation.lead_time_s, 3),
         guideline_version=given.task.data["guideline_version"],
     )

@@ -18,8 +18,8 @@ from pipelines.core.stage import open_stage
 def pull(client: LabelStudio, name: str) -> list[WrittenAnswer]:
     """What the server holds of round `name`."""
     projects = find(client, name)
-    given = answers(client.tasks(projects.write.id), client.tasks(projects.check.id))
     users = client.users()
+    given = answers(client.tasks(projects.write.id), client.tasks(projects.check.id), users)
     return sorted((record(one, users) for one in given), key=lambda answer: answer.annotation_id)
 
 

@@ -32,19 +32,19 @@ def returned(given: Sequence[Given]) -> dict[str, Given]:
         if key in last and last[key][0].task.data["attempt"] < one.task.data["attempt"]:
             last[key] = []
         last.setdefault(key, []).append(one)
-    return {key: ones[-1] for key, ones in last.items() if all(one.verdict == "returned" for one in ones)}
+    return {key: ones[-1] for key, ones in last.items() if all(one.decision.verdict == "returned" for one in ones)}
 
 
 def push(client: LabelStudio, name: str, prompts: Sequence[Conversation]) -> list[Given]:
     """Make the server hold every prompt, the check of every answer, and a further try of each that was returned."""
     projects = ensure(client, name)
     write_tasks = list(client.tasks(projects.write.id))
-    given = answers(write_tasks, client.tasks(projects.check.id))
+    given = answers(write_tasks, client.tasks(projects.check.id), client.users())
 
     wanted = [write_task(prompt) for prompt in prompts]
     for one in returned(given).values():
         prompt = Conversation.from_row(one.task.data["prompt"])
-        wanted.append(write_task(prompt, one.task.data["attempt"] + 1, one.text, one.reason))
+        wanted.append(write_task(prompt, one.task.data["attempt"] + 1, one.text, one.decision.reason))
     there = {task.data.get("task_id") for task in write_tasks}
     client.import_tasks(projects.write.id, [data for data in wanted if data["task_id"] not in there])
 
@@ -56,14 +56,18 @@ def push(client: LabelStudio, name: str, prompts: Sequence[Conversation]) -> lis
     for task in write_tasks:  # who had no answer leaves the prompt to somebody else
         if task.is_labeled and task.id not in answered:
             client.update_task(task.id, {"overlap": len(task.annotations) + 1, "is_labeled": False})
+    for one in given:  # a verdict of the author, or of somebody who is no checker, decides nothing
+        if one.check and one.decision.verdict == "open" and one.check.is_labeled:
+            room = {"overlap": len(one.check.annotations) + 1, "is_labeled": False}
+            client.update_task(one.check.id, room)
     return given
 
 
 def say(client: LabelStudio, name: str, prompts: Sequence[Conversation], given: Sequence[Given]) -> bool:
     """Print how far the round is; whether every prompt has an accepted answer."""
-    done = {content_id(one.task.data["prompt"]["messages"]) for one in given if one.verdict == "accepted"}
+    done = {content_id(one.task.data["prompt"]["messages"]) for one in given if one.decision.verdict == "accepted"}
     accepted = sum(content_id(prompt.chat) in done for prompt in prompts)
-    verdicts = Counter(one.verdict for one in given)
+    verdicts = Counter(one.decision.verdict for one in given)
     waiting = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "none"
     print(f"{name}: {accepted} of {len(prompts)} prompts have an accepted answer; answers: {waiting}; {client.url}")
     return accepted == len(prompts)

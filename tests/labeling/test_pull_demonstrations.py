@@ -1,6 +1,7 @@
 """Demonstrations by people, on a real server: written, checked by somebody else, returned, corrected, snapshotted."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -96,6 +97,28 @@ def test_who_has_no_answer_leaves_the_prompt_to_somebody_else(admin, people):
     assert next_task(ann, projects.write.id) is None
     assert next_task(bob, projects.write.id) == task.id
     assert pull(admin, "hard") == []
+
+
+def test_only_the_verdict_of_a_checker_counts_where_people_have_roles(admin, people, labelers_file, monkeypatch):
+    ann, bob, eve = people
+    prompts = [prompt("Do bees sleep?")]
+    push(admin, "roles", prompts)
+    projects = find(admin, "roles")
+    (task,) = admin.tasks(projects.write.id)
+    ann.annotate(task.id, [text("answer", "They do.")], 30.0)
+    push(admin, "roles", prompts)
+    (check,) = admin.tasks(projects.check.id)
+    rows = [asdict(account) for account in read_accounts(labelers_file)]
+    rows[2]["role"] = "checker"
+    roles = labelers_file.with_name("people.json")
+    roles.write_text(json.dumps(rows))
+    monkeypatch.setenv("PEOPLE_FILE", str(roles))
+    bob.annotate(check.id, [choice("verdict", "accept")], 5.0)
+    assert [answer.verdict for answer in pull(admin, "roles")] == ["open"]
+    push(admin, "roles", prompts)
+    assert next_task(eve, projects.check.id) == check.id
+    eve.annotate(check.id, [choice("verdict", "accept")], 5.0)
+    assert [answer.verdict for answer in pull(admin, "roles")] == ["accepted"]
 
 
 def test_an_answer_that_was_changed_is_checked_again(admin, people):
