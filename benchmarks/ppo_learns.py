@@ -27,9 +27,9 @@ from benchmarks.base_models import ROOT, write_policy, write_reward_model
 from pipelines import ppo
 from pipelines.core import config
 from pipelines.core.config import Ppo
+from pipelines.core.conversations import read_conversations
 from pipelines.model.attention import suit_device
 from pipelines.model.engine import TransformersEngine
-from pipelines.prepare_sft import read_conversations
 from pipelines.rlhf.episodes import divergence, logprobs_of, roll_out
 from pipelines.rlhf.experience import Models
 from pipelines.rlhf.prompts import Prompt, samplings_of

@@ -123,7 +123,7 @@ def train_assistant() -> None:
     with group("finetuning"):
         sft = dvc_stage("sft")
         validated = dvc_stage("validate_sft")
-        opened >> dvc_stage("prepare_sft") >> validated >> sft
+        opened >> dvc_stage("pull_demonstrations") >> dvc_stage("prepare_sft") >> validated >> sft
         tokenizer >> validated
         base >> sft
 

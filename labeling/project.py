@@ -24,6 +24,7 @@ from pipelines.core.records import Conversation, LabelTask
 
 LABEL_CONFIG = Path("labeling/label_config.xml")
 GUIDELINES = Path("labeling/guidelines.md")
+LOOKS = Path("labeling/page.css")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,11 @@ def instructions(guidelines: str) -> str:
     return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(guidelines))
 
 
+def styled(page: str) -> str:
+    """A label config whose empty Style element holds the looks that all pages share."""
+    return page.replace("<Style/>", f"<Style>\n{LOOKS.read_text(encoding='utf-8')}</Style>")
+
+
 def settings_of(batch: Batch) -> dict[str, Any]:
     """The fields of the project of `batch`.
 
@@ -66,7 +72,7 @@ def settings_of(batch: Batch) -> dict[str, Any]:
     return {
         "title": batch.title,
         "description": f"batch {batch.id}, guidelines {batch.guideline_version}, {batch.labelers} labelers",
-        "label_config": page.decode(),
+        "label_config": styled(page.decode()),
         "expert_instruction": instructions(GUIDELINES.read_text(encoding="utf-8")),
         "show_instruction": True,
         "show_skip_button": False,  # "I cannot judge this" says why

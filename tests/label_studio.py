@@ -14,9 +14,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from deploy.local import databases
+from deploy.local.settings import Settings
+
 ENVIRONMENTS = Path(os.environ.get("COLLOQUY_ENVS", Path(__file__).parents[1] / ".envs"))
 EXECUTABLE = ENVIRONMENTS / "label-studio" / "bin" / "label-studio"
-START_S = 400  # the first start migrates an empty database: 33 s alone, minutes on a busy machine
+START_S = 400  # without a migrated database to copy: 33 s alone, minutes on a busy machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (home / "token").write_text(token)
     server = Server(url, "admin@colloquy.localhost", secrets.token_urlsafe(12), token, home / "token")
     log = home / "server.log"
+    databases.place(Settings(home, ENVIRONMENTS, {}), "label-studio", home / "data")
     with log.open("wb") as output:
         process = subprocess.Popen(
             [EXECUTABLE, "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", url.rpartition(":")[2]],

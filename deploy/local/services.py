@@ -95,6 +95,7 @@ def shared_environment(settings: Settings) -> dict[str, str]:
         "LABEL_STUDIO_URL": settings.url("LABEL_STUDIO"),
         "LABEL_STUDIO_TOKEN_FILE": str(settings.label_studio_token),
         "LABELERS_FILE": str(settings.labelers),
+        "PEOPLE_FILE": str(settings.people),
         "BENTOML_HOME": str(settings.home / "bentoml"),
         "CHAT_URL": settings.url("CHAT"),
         "MONGODB_URL": given_address("MONGODB") or f"mongodb://{HOST}:{settings.ports['MONGODB']}",

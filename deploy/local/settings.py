@@ -58,6 +58,10 @@ class Settings:
         return self.home / "secrets" / "labelers.json"
 
     @property
+    def people(self) -> Path:
+        return self.home / "secrets" / "people.json"
+
+    @property
     def release(self) -> Path:
         return self.home / "serving" / "release.json"
 

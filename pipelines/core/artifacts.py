@@ -39,6 +39,9 @@ TOKENS_CARD = TOKENIZE_CORPUS / "card.md"
 
 PRETRAIN = ROOT / "pretrain"
 
+PULL_DEMONSTRATIONS = ROOT / "pull_demonstrations"
+WRITTEN_ANSWERS = PULL_DEMONSTRATIONS / "answers.jsonl"  # WrittenAnswer rows, whatever their verdict
+
 PREPARE_SFT = ROOT / "prepare_sft"
 SFT_TRAIN = PREPARE_SFT / "train.jsonl"
 SFT_HELD_OUT = PREPARE_SFT / "held_out.jsonl"

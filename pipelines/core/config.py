@@ -247,10 +247,15 @@ class Pretrain(Section):
     distributed: Distributed
 
 
+class PullDemonstrations(Section):
+    round: str | None  # its name in labeling.push_demonstrations; null: people wrote none, and no server is asked
+
+
 class PrepareSft(Section):
     demonstrations: str  # JSONL of Conversation rows
     prompts: str  # JSONL of Conversation rows that end with a user turn
-    max_demonstrations: Positive
+    max_demonstrations: Annotated[int, Field(gt=0, lt=100_000)]
+    written_share: Share  # of max_demonstrations, at most, are accepted answers of pull_demonstrations
     held_out_share: Share
     labeling_prompts: Positive
     alignment_prompts: Positive
@@ -547,6 +552,7 @@ class Params(Section):
     train_tokenizer: TrainTokenizer
     tokenize_corpus: TokenizeCorpus
     pretrain: Pretrain
+    pull_demonstrations: PullDemonstrations
     prepare_sft: PrepareSft
     validate_sft: ValidateSft
     sft: Sft

@@ -137,6 +137,38 @@ class Annotation:
 
 
 @dataclass(frozen=True, slots=True)
+class WrittenAnswer:
+    """A person's answer to a prompt and what a second person said of it; canonical, as Annotation is."""
+
+    annotation_id: int
+    prompt: Conversation
+    answer: str
+    attempt: int  # 1, and one more each time that an answer to the prompt was returned
+    verdict: Literal["open", "accepted", "returned"]
+    author: str  # pseudonym, stable within a Label Studio instance
+    checker: str  # likewise; empty while the verdict is open
+    reason: str  # of the checker
+    lead_time_s: float
+    guideline_version: str
+
+    @classmethod
+    def from_row(cls, row: Row) -> Self:
+        taken = dict(_take(cls, row))
+        taken["prompt"] = Conversation.from_row(taken["prompt"])
+        return cls(**taken)
+
+    def to_row(self) -> Row:
+        return asdict(self) | {"prompt": self.prompt.to_row()}
+
+    @property
+    def demonstration(self) -> Conversation:
+        """The conversation that ends with the answer."""
+        messages = (*self.prompt.messages, Message("assistant", self.answer))
+        chat = [asdict(message) for message in messages]
+        return Conversation(content_id(chat), messages, self.prompt.category, "people", self.prompt.license)
+
+
+@dataclass(frozen=True, slots=True)
 class Preference:
     """One pair from a ranking: `chosen` was put above `rejected` for the same prompt.
 

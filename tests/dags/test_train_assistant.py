@@ -17,7 +17,7 @@ COMMANDS = {"open_workspace", "push_tasks", "wait", "register", "build_bento", "
 GROUPS = {
     "data": ["ingest", "train_moderation", "prepare_corpus", "validate_corpus"],
     "pretraining": ["train_tokenizer", "tokenize_corpus", "pretrain"],
-    "finetuning": ["prepare_sft", "validate_sft", "sft"],
+    "finetuning": ["pull_demonstrations", "prepare_sft", "validate_sft", "sft"],
     "labeling": [
         "previous_round",
         "sample_completions",

@@ -16,7 +16,7 @@ from .conftest import ROOT, Loop
 pytestmark = pytest.mark.loop
 
 STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
-ALWAYS_RUN = {"pull_annotations"}  # looks for new labels each time
+ALWAYS_RUN = {"pull_annotations", "pull_demonstrations"}  # look for new labels each time
 NOT_CHOSEN = {"dpo", "grpo", "rloo", "best_of_n"}  # alignment methods
 FIGURES = {"perplexity", "mmlu", "judge_win_rate", "reward_sft", "reward_aligned", "kl", "agreement"}
 

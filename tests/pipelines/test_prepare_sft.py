@@ -1,70 +1,18 @@
-"""prepare_sft: broken lines are all named, splits never overlap, and sizes leave the held-out prompts alone."""
+"""prepare_sft: splits never overlap, sizes leave the held-out prompts alone, and people's answers are mixed in."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from pipelines import prepare_sft
 from pipelines.core import artifacts
-from pipelines.core.errors import BadInput, ExitCode
-from pipelines.core.jsonl import Row, read_json, read_rows
-from pipelines.prepare_sft import mixed, read_conversations
+from pipelines.core.conversations import read_conversations
+from pipelines.core.errors import ExitCode
+from pipelines.core.jsonl import Row, read_json, read_rows, write_rows
+from pipelines.core.records import Conversation, Message, WrittenAnswer
+from pipelines.prepare_sft import mixed
+from tests.pipelines.conversation_files import row, write
 from tests.pipelines.in_process import enter_workspace, exit_code
-
-KEYS = {"category": "facts", "source": "us", "license": "CC-BY-4.0"}
-
-
-def turns(*contents: str, system: bool = False) -> list[dict[str, str]]:
-    roles = ["system"] * system + ["user", "assistant"] * len(contents)
-    return [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]
-
-
-def write(path: Path, lines: list[str]) -> Path:
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-def row(*contents: str, **more: object) -> str:
-    return json.dumps({"messages": turns(*contents)} | KEYS | more)
-
-
-def test_good_lines_are_read_and_repetitions_kept_once(tmp_path: Path) -> None:
-    path = write(tmp_path / "d.jsonl", [row("Hi", "Hello"), "", row("Hi", "Hello"), row("Bye", "See you")])
-    assert [one.messages[0].content for one in read_conversations(path, "assistant")] == ["Hi", "Bye"]
-
-
-def test_every_broken_line_is_named_with_its_reason(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "d.jsonl",
-        [
-            row("Hi", "Hello"),
-            "{broken",
-            row("no answer"),
-            json.dumps({"messages": turns("Hi", "Hello")}),
-            json.dumps({"messages": [{"role": "robot", "content": "x"}]} | KEYS),
-            row("Hi", "  "),
-            "[1]",
-        ],
-    )
-    with pytest.raises(BadInput) as raised:
-        read_conversations(path, "assistant")
-    message = str(raised.value)
-    assert "6 broken lines" in message
-    for words in ("line 2", "line 3: does not end", "line 4: lacks", "line 5: role 'robot'", "line 6", "line 7"):
-        assert words in message
-
-
-def test_an_id_names_one_conversation(tmp_path: Path) -> None:
-    path = write(tmp_path / "d.jsonl", [row("Hi", "Hello", id="a"), row("Bye", "See you", id="a")])
-    with pytest.raises(BadInput, match="line 2: has the id 'a' of line 1"):
-        read_conversations(path, "assistant")
-
-
-def test_a_long_list_of_broken_lines_is_counted(tmp_path: Path) -> None:
-    path = write(tmp_path / "d.jsonl", ["{"] * 50)
-    with pytest.raises(BadInput, match=r"50 broken lines(.|\n)*and 30 more"):
-        read_conversations(path, "assistant")
 
 
 def test_every_prefix_has_all_categories(tmp_path: Path) -> None:
@@ -72,6 +20,15 @@ def test_every_prefix_has_all_categories(tmp_path: Path) -> None:
     ordered = mixed(read_conversations(write(tmp_path / "d.jsonl", lines), "assistant"), seed=1)
     assert {one.category for one in ordered[:10]} == {f"c{n}" for n in range(5)}
     assert ordered == mixed(list(reversed(ordered)), seed=1)
+
+
+def written(number: int, verdict: str = "accepted", question: str | None = None) -> WrittenAnswer:
+    prompt = Conversation(f"w{number}", (Message("user", question or f"asked {number}?"),), "facts", "us", "CC-BY-4.0")
+    return WrittenAnswer(number, prompt, f"by a person {number}", 1, verdict, "ann", "bob", "", 60.0, "1")
+
+
+def write_answers(folder: Path, answers: list[WrittenAnswer]) -> None:
+    write_rows(folder / artifacts.WRITTEN_ANSWERS, (answer.to_row() for answer in answers))
 
 
 @pytest.fixture
@@ -85,6 +42,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "workspace"
     folder.mkdir()
     enter_workspace(folder, monkeypatch, [f"prepare_sft.{setting}" for setting in sizes + files])
+    write_answers(folder, [])
     return folder
 
 
@@ -113,3 +71,28 @@ def test_too_few_prompts_are_refused_with_the_numbers(tmp_path: Path, workspace:
     assert exit_code(prepare_sft.main) == ExitCode.BAD_INPUT
     error = read_json(workspace / artifacts.FAILURES / "prepare_sft.json")["error"]
     assert "5 prompts" in error and "18 are needed" in error
+
+
+def test_accepted_answers_take_up_to_their_share_and_replace_the_same_question(workspace: Path) -> None:
+    answers = [written(n) for n in range(60)] + [written(90, "returned"), written(91, "open")]
+    answers += [written(92, question="Question 3? "), written(93, question="prompt 7?")]
+    write_answers(workspace, answers)
+    assert exit_code(prepare_sft.main) == 0
+    rows = [row for path in (artifacts.SFT_TRAIN, artifacts.SFT_HELD_OUT) for row in read_rows(workspace / path)]
+    by_people = [row for row in rows if row["source"] == "people"]
+    assert len(rows) == 69 and len(by_people) == 40  # half of the 80 of profile tiny, and the 29 others
+    assert all(row["messages"][-1]["content"].startswith("by a person") for row in by_people)
+    held_out = [row["source"] for row in read_rows(workspace / artifacts.SFT_HELD_OUT)]
+    assert "people" in held_out and "us" in held_out
+    asked = {row["messages"][0]["content"].strip().lower() for row in rows}
+    assert len(asked) == len(rows)
+    prompts = questions(list(read_rows(workspace / artifacts.PROMPTS_ALIGNMENT)))
+    assert not {"asked 90?", "asked 91?"} & asked and "prompt 7?" not in prompts
+
+
+def test_no_answers_by_people_change_nothing(workspace: Path) -> None:
+    assert exit_code(prepare_sft.main) == 0
+    before = (workspace / artifacts.SFT_TRAIN).read_bytes()
+    write_answers(workspace, [written(1, "open"), written(2, "returned")])
+    assert exit_code(prepare_sft.main) == 0
+    assert (workspace / artifacts.SFT_TRAIN).read_bytes() == before
