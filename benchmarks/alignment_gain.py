@@ -31,7 +31,7 @@ from labeling.assignment import plan
 from labeling.project import shown_order
 from labeling.simulated import judge, lead_time_s
 from pipelines.core import artifacts, config
-from pipelines.core.jsonl import read_rows, write_rows
+from pipelines.core.jsonl import read_rows, write_json, write_rows
 from pipelines.core.records import Annotation, LabelTask
 from pipelines.core.workspace import write_params
 
@@ -42,7 +42,8 @@ DRAWS = 2000
 SETTINGS = [f"prepare_sft.held_out_prompts={PROMPTS}", f"evaluate.judge_prompts={PROMPTS}"]
 SETTINGS += os.environ.get("SET", "").split()
 SHARED = ["ingest", "train_moderation", "prepare_corpus", "train_tokenizer", "tokenize_corpus", "pretrain"]
-BEFORE_LABELS = ["pipelines.prepare_sft", "pipelines.sft", "pipelines.sample_completions"]
+BEFORE_LABELS = ["labeling.pull_demonstrations", "pipelines.prepare_sft", "pipelines.sft", "pipelines.previous_round"]
+BEFORE_LABELS += ["pipelines.sample_completions"]
 AFTER_LABELS = ["labeling.prepare_preferences", "pipelines.reward_model", "pipelines.ppo", "evals.evaluate"]
 
 
@@ -85,6 +86,8 @@ def label(workspace: Path, seed: int) -> None:
             )
             rows.append(annotation.to_row())
     write_rows(workspace / artifacts.ANNOTATIONS, rows)
+    counts = {"labels": len(rows), "labels_needed": len(rows), "tasks": len(tasks), "tasks_needed": len(tasks)}
+    write_json(workspace / artifacts.PROGRESS, counts)
 
 
 def compared(workspace: Path, task: str, metric: str) -> tuple[float, float, float]:

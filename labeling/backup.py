@@ -93,7 +93,8 @@ class Receiver(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         size = int(self.headers.get("Content-Length") or 0)
-        if not hmac.compare_digest(self.headers.get(TOKEN_HEADER, ""), self.token) or size > LARGEST_BODY:
+        given = self.headers.get(TOKEN_HEADER, "").encode()
+        if not hmac.compare_digest(given, self.token.encode()) or size > LARGEST_BODY:
             self.send_error(403)
             return
         try:
