@@ -78,7 +78,8 @@ def _settings(title: str, page: Path, people: int) -> dict[str, Any]:
         "expert_instruction": instructions(GUIDELINES.read_text(encoding="utf-8")),
         "show_instruction": True,
         "show_skip_button": False,
-        "enable_empty_annotation": False,
+        # To Label Studio a typed answer is nothing until it is submitted, and nothing can't be submitted otherwise.
+        "enable_empty_annotation": page == WRITE_CONFIG,
         "sampling": "Sequential sampling",
         "maximum_annotations": people,
     }
