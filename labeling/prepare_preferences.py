@@ -217,7 +217,7 @@ def metrics_of(summary: Mapping[str, Any], train: list[Preference], held_out: li
         "pairs_held_out": len(held_out),
         "pairs_by_reward_model": sum(pair.by_reward_model for pair in train),
     }
-    if summary["reward_model"] is not None:
+    if summary["reward_model"] is not None and summary["reward_model"]["value"] is not None:
         counts["reward_model_agreement"] = summary["reward_model"]["value"]
     return measured | {name: float(value) for name, value in counts.items()}
 
