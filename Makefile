@@ -35,7 +35,7 @@ check: setup ## format, lint, types, import rules
 	@$(PROJECT)/mypy --no-error-summary pipelines labeling evals serving deploy
 	@PYTHONPATH=$(CURDIR) $(PROJECT)/lint-imports --no-logo
 
-test: check ## every check and every test; FULL=1 adds the long ones
+test: check ## every check and every test
 	@PYTHONPATH=$(CURDIR) $(PROJECT)/python -m pytest
 
 bench: setup ## one benchmark: NAME=loop …

@@ -1,6 +1,5 @@
 """People rank instead of programs: the run waits for them and goes on by itself; its model is not marked simulated."""
 
-import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,10 +15,7 @@ from pipelines.core.records import LabelTask
 
 from .conftest import Loop
 
-pytestmark = [
-    pytest.mark.loop,
-    pytest.mark.skipif(os.environ.get("FULL") != "1", reason="takes minutes more; FULL=1 runs it"),
-]
+pytestmark = pytest.mark.loop
 
 PEOPLE = ("ada", "ben", "cleo")
 

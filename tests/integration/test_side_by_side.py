@@ -1,17 +1,12 @@
 """Two runs at once with different parameters: both end right, and neither sees the other's files."""
 
-import os
-
 import pytest
 
 from pipelines.core.config import load_params
 
 from .conftest import Loop
 
-pytestmark = [
-    pytest.mark.loop,
-    pytest.mark.skipif(os.environ.get("FULL") != "1", reason="takes minutes more; FULL=1 runs it"),
-]
+pytestmark = pytest.mark.loop
 
 
 def test_two_runs_at_once_are_both_right(loop: Loop) -> None:
