@@ -162,7 +162,7 @@ def airflow_environment(settings: Settings, keys: Secrets) -> dict[str, str]:
 
 
 def label_studio_environment(settings: Settings, keys: Secrets) -> dict[str, str]:
-    """Label Studio on SQLite, accounts by invitation only, no telemetry, webhooks to loopback allowed."""
+    """Label Studio on SQLite, accounts by invitation only, no telemetry."""
     return {
         "LABEL_STUDIO_BASE_DATA_DIR": str(settings.home / "label-studio"),
         "LABEL_STUDIO_HOST": settings.url("LABEL_STUDIO"),

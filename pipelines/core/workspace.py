@@ -26,7 +26,7 @@ from pipelines.core.digests import file_sha256, folder_sha256
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import write_json
 
-CONTRACT = 1
+CONTRACT = 2
 REMOTE = "store"  # the name that DVC knows it by
 REMOTES = ("s3://", "gs://", "azure://")
 FROM_PROFILE = "profile"  # a form field left at "whatever the profile says"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask
 
-NAME = "query_blocks"
+QUERY_BLOCKS, GROUPED = "query_blocks", "grouped"  # as transformers knows them
 BLOCK_TOKENS = 256  # measured over 64 to 512 at 512 tokens; half of the masked scores are never computed
 
 
@@ -62,12 +62,14 @@ def _no_mask(*args: Any, **kwargs: Any) -> None:
 
 def use_query_blocks(model: PreTrainedModel) -> None:
     """Let `model` attend by blocks of queries, in windows without padding, until it is set otherwise."""
-    AttentionInterface.register(NAME, _attend)
-    AttentionMaskInterface.register(NAME, _no_mask)
-    model.set_attn_implementation(NAME)
+    AttentionInterface.register(QUERY_BLOCKS, _attend)
+    AttentionMaskInterface.register(QUERY_BLOCKS, _no_mask)
+    model.set_attn_implementation(QUERY_BLOCKS)
 
 
-def grouped_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
+def grouped_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float, dropout: float = 0.0
+) -> Tensor:
     """softmax(query · keyᵀ × scale) · value [batch, heads, length, width] where `mask` lets it; softmax in float32.
 
     `query` [batch, heads, length, width]; `key` and `value` [batch, kv_heads, keys, width], which are not repeated for
@@ -83,6 +85,8 @@ def grouped_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, s
     lowest = torch.finfo(scores.dtype).min
     scores = scores.masked_fill(~mask, lowest) if mask.dtype == torch.bool else scores + mask
     shares = scores.softmax(-1).to(value.dtype)
+    if dropout:
+        shares = nn.functional.dropout(shares, dropout)
     return (shares.flatten(2, 3) @ value).unflatten(2, (shared, length)).flatten(1, 2)
 
 
@@ -96,15 +100,15 @@ def _attend_grouped(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    assert dropout == 0.0, "models learn without dropout here"
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return grouped_attention(query, key, value, attention_mask, scale).transpose(1, 2).contiguous(), None
+    found = grouped_attention(query, key, value, attention_mask, scale, dropout)
+    return found.transpose(1, 2).contiguous(), None
 
 
 def suit_device(model: PreTrainedModel) -> PreTrainedModel:
     """On a CPU, let `model` attend by plain products, whatever its mask; returns `model`."""
     if model.device.type == "cpu":
-        AttentionInterface.register("grouped", _attend_grouped)
-        AttentionMaskInterface.register("grouped", eager_mask)
-        model.set_attn_implementation("grouped")
+        AttentionInterface.register(GROUPED, _attend_grouped)
+        AttentionMaskInterface.register(GROUPED, eager_mask)
+        model.set_attn_implementation(GROUPED)
     return model

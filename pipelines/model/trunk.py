@@ -90,14 +90,22 @@ def _attending_by_row(model: PreTrainedModel) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
+def _only_looks_back(model: PreTrainedModel) -> bool:
+    """Whether attention in `model` is to all that came before in a row, and nothing else."""
+    config = model.config
+    sliding = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    dropout = getattr(config, "attention_dropout", 0.0) or getattr(config, "attn_pdrop", 0.0)
+    return config.model_type in PLAIN and not sliding and not (model.training and dropout)
+
+
 def hidden_states(model: PreTrainedModel, ids: Tensor, attention: Tensor) -> Tensor:
     """The last hidden states [B, L, H] of sequences padded on the right, differentiable; ids and attention are [B, L].
 
     The same as the model's own pass over the padded batch, up to rounding, with zeros at padding; it is that pass for
-    models that do more than plain causal attention, such as in a sliding window.
+    models that do more than plain causal attention, such as in a sliding window or with dropout.
     """
-    config, trunk = model.config, model.base_model
-    if config.model_type not in PLAIN or set(getattr(config, "layer_types", None) or ()) - {"full_attention"}:
+    trunk = model.base_model
+    if not _only_looks_back(model):
         hidden: Tensor = trunk(input_ids=ids, attention_mask=attention, use_cache=False).last_hidden_state
         return hidden
     layout = Layout.of(ids, attention)

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 from pipelines.core.config import Architecture
 from pipelines.model.architecture import build
+from pipelines.model.attention import suit_device
 from pipelines.model.rewards import pad_right
 from pipelines.model.trunk import Layout, hidden_states
 
@@ -74,3 +75,13 @@ def test_a_model_with_a_sliding_window_reads_everything_at_once() -> None:
     ids, attention = pad_right(ROWS, 0)
     wanted = model.base_model(input_ids=ids, attention_mask=attention, use_cache=False).last_hidden_state
     torch.testing.assert_close(hidden_states(model, ids, attention), wanted, rtol=0, atol=0)
+
+
+def test_dropout_of_a_base_model_stays_in_training() -> None:
+    config = GPT2Config(vocab_size=32, n_embd=32, n_layer=1, n_head=4, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.5)
+    model = suit_device(GPT2LMHeadModel(config))
+    ids, attention = pad_right(ROWS, 0)
+    for training in (False, True):
+        model.train(training)
+        first, second = (hidden_states(model, ids, attention) for _ in range(2))
+        assert torch.equal(first, second) is not training
