@@ -30,7 +30,7 @@ from pipelines.core.config import Ppo
 from pipelines.core.conversations import read_conversations
 from pipelines.model.attention import suit_device
 from pipelines.model.engine import TransformersEngine
-from pipelines.rlhf.episodes import divergence, logprobs_of, roll_out
+from pipelines.rlhf.episodes import divergence, logprobs_of, roll_out, sequences
 from pipelines.rlhf.experience import Models
 from pipelines.rlhf.prompts import Prompt, samplings_of
 from pipelines.training.compilation import keep_freed_memory
@@ -123,7 +123,7 @@ def measure(models: Models, prompts: list[Prompt], params: Ppo, scorer: PlainLan
     logprobs = logprobs_of(models.ref_policy, answers, params.temperature)
     texts = models.texts(answers)
     return Measured(
-        statistics.mean(scorer.score(models.sequences(answers))),
+        statistics.mean(scorer.score(sequences(answers))),
         statistics.mean(kl),
         statistics.mean(map(new_words, texts)),
         float(-logprobs.sum() / answers.response.sum()),
@@ -146,7 +146,7 @@ def run(folder: Path, prompts: list[Prompt], held_out: list[Prompt], params: Ppo
     optimizers = ppo.Optimizers.of(models, params)
     samplings = samplings_of(held_out, params.max_new_tokens, params.temperature, seed=0, step=0)
     answers = roll_out(models.engine, [prompt.ids for prompt in held_out], samplings)
-    raw = models.scorer.score(models.sequences(answers))
+    raw = models.scorer.score(sequences(answers))
     scorer = PlainLanguage(models.engine, statistics.mean(raw), statistics.stdev(raw))
     models = Models(**{name: getattr(models, name) for name in Models.__slots__} | {"scorer": scorer})
     before = measure(models, held_out, params, scorer)

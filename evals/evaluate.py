@@ -146,9 +146,13 @@ def run_tasks(engine: Engine, tasks: Sequence[Task], watch: Stopwatch) -> Result
     return results
 
 
-def rewards(answers: Sequence[tuple[list[dict[str, str]], str]], scorer: RewardScorer) -> NDArray[np.float64]:
+Chat = list[dict[str, str]]
+
+
+def rewards(answers: Sequence[tuple[Chat, judging.Answer]], scorer: RewardScorer) -> NDArray[np.float64]:
     """The reward model's score of each (chat, answer), rendered as in its training: without the system prompt."""
-    return np.array(scorer.score([render_answer(scorer.tokenizer, chat, answer) for chat, answer in answers]))
+    rendered = [render_answer(scorer.tokenizer, chat, answer.text, answer.stopped) for chat, answer in answers]
+    return np.array(scorer.score(rendered))
 
 
 def add_rewards(found: dict[str, Results], params: Params) -> None:
@@ -160,13 +164,13 @@ def add_rewards(found: dict[str, Results], params: Params) -> None:
     scorer = RewardScorer.load(artifacts.REWARD_MODEL, params.evaluate.dtype)
     chats = {row["id"]: row["messages"] for row in read_rows(artifacts.PROMPTS_HELD_OUT)}
     raw = {
-        side: rewards([(chats[answer.id], answer.response) for answer in results["chat_quality"]], scorer)
+        side: rewards([(chats[result.id], said(result)) for result in results["chat_quality"]], scorer)
         for side, results in found.items()
     }
     labelled = [
-        (preference.prompt.chat, text)
+        (preference.prompt.chat, answer)
         for preference in held_out_preferences(params.evaluate.judge_label_pairs)
-        for text in (preference.chosen, preference.rejected)
+        for answer in compared_answers(preference)
     ]
     spread = np.concatenate([raw["baseline"], rewards(labelled, scorer)])
     mean, deviation = float(raw["baseline"].mean()), float(spread.std()) or 1.0
@@ -180,6 +184,14 @@ def add_rewards(found: dict[str, Results], params: Params) -> None:
 def said(result: SampleResult) -> judging.Answer:
     """The answer that a result of chat_quality holds."""
     return judging.Answer(result.response, result.detail["finish_reason"] == "stop")
+
+
+def compared_answers(preference: Preference) -> tuple[judging.Answer, judging.Answer]:
+    """The chosen and the rejected answer."""
+    return (
+        judging.Answer(preference.chosen, preference.chosen_stopped),
+        judging.Answer(preference.rejected, preference.rejected_stopped),
+    )
 
 
 def held_out_preferences(count: int) -> list[Preference]:
@@ -203,8 +215,7 @@ def label_pairs(count: int) -> list[judging.Pair]:
         judging.Pair(
             preference.id,
             preference.prompt.messages[-1].content,
-            judging.Answer(preference.chosen),
-            judging.Answer(preference.rejected),
+            *compared_answers(preference),
             preference.prompt.category,
         )
         for preference in held_out_preferences(count)

@@ -14,6 +14,7 @@ def preferences_of(task: LabelTask, rankings: Sequence[Ranking], limit: int, see
     """The pairs to train on that `rankings` of `task` agree on; none when they leave everything open."""
     agreed = consensus(rankings)
     texts = {completion.id: completion.text for completion in task.completions}
+    stopped = {completion.id: completion.finish_reason == "stop" for completion in task.completions}
     rng = random.Random(hashlib.sha256(f"{seed}:{task.id}".encode()).digest())
     pairs = strongest_pairs(agreed, len(agreed.margins), [rng.random() for _ in agreed.margins])
     distinct = [(better, worse) for better, worse in pairs if texts[better] != texts[worse]][:limit]
@@ -25,6 +26,8 @@ def preferences_of(task: LabelTask, rankings: Sequence[Ranking], limit: int, see
             rejected=texts[worse],
             weight=1 / len(distinct),
             simulated=False,
+            chosen_stopped=stopped[better],
+            rejected_stopped=stopped[worse],
         )
         for better, worse in distinct
     ]

@@ -50,8 +50,7 @@ def best_answers(
     end_id = engine.tokenizer.eos_token_id
     drawn = engine.generate([prompt.ids for prompt in asked], samplings)
     answers = [response_tokens(generation, end_id) for generation in drawn]
-    closed = [answer if answer[-1:] == [end_id] else [*answer, end_id] for answer in answers]
-    rewards = scorer.score([[*prompt.ids, *answer] for prompt, answer in zip(asked, closed, strict=True)])
+    rewards = scorer.score([[*prompt.ids, *answer] for prompt, answer in zip(asked, answers, strict=True)])
     found = []
     for number, prompt in enumerate(prompts):
         group = range(number * params.completions, (number + 1) * params.completions)

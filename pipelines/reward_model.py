@@ -43,7 +43,7 @@ ANSWERS_AT_ONCE = 8  # in one forward pass: on a CPU more is no faster
 
 
 class Pair(NamedTuple):
-    """A preference as token ids that end in the end token; `prompt` is the id of what both answer."""
+    """A preference as token ids, each answer as the model wrote it; `prompt` is the id of what both answer."""
 
     chosen: list[int]
     rejected: list[int]
@@ -56,7 +56,8 @@ def read_pairs(path: Path, tokenizer: PreTrainedTokenizerBase, max_tokens: int) 
     pairs = []
     for row in read_rows(path):
         one = Preference.from_row(row)
-        chosen, rejected = (render_answer(tokenizer, one.prompt.chat, text) for text in (one.chosen, one.rejected))
+        chosen = render_answer(tokenizer, one.prompt.chat, one.chosen, one.chosen_stopped)
+        rejected = render_answer(tokenizer, one.prompt.chat, one.rejected, one.rejected_stopped)
         pairs.append(Pair(chosen[-max_tokens:], rejected[-max_tokens:], one.weight, one.prompt.id))
     return pairs
 

@@ -182,6 +182,8 @@ class Preference:
     weight: float
     simulated: bool
     by_reward_model: bool = False  # nobody ranked it
+    chosen_stopped: bool = True  # the model ended it by itself; False where the token limit did
+    rejected_stopped: bool = True
 
     @classmethod
     def from_row(cls, row: Row) -> Self:

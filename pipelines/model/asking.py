@@ -13,7 +13,7 @@ from pipelines.model.rewards import RewardScorer
 def score_tasks(scorer: RewardScorer, tasks: Sequence[LabelTask]) -> list[dict[str, float]]:
     """The reward of each completion of each task, by its id."""
     rendered = [
-        render_answer(scorer.tokenizer, task.prompt.chat, completion.text)
+        render_answer(scorer.tokenizer, task.prompt.chat, completion.text, completion.finish_reason == "stop")
         for task in tasks
         for completion in task.completions
     ]

@@ -58,10 +58,11 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> list[int]:
     return ids
 
 
-def render_answer(tokenizer: PreTrainedTokenizerBase, chat: Chat, answer: str) -> list[int]:
-    """The prompt `chat` with `answer` and the end token: what a reward model scores at its last token.
+def render_answer(tokenizer: PreTrainedTokenizerBase, chat: Chat, answer: str, stopped: bool = True) -> list[int]:
+    """The prompt `chat` with `answer`: what a reward model scores at its last token.
 
-    The answer is tokenized by itself, as a policy writes it: no token spans the border.
+    The answer is tokenized by itself, as a policy writes it: no token spans the border. Only one that the model
+    `stopped` itself has the end token, or a reward model could tell those that the limit cut by their length alone.
     """
     ids: list[int] = tokenizer(plain(tokenizer, answer), add_special_tokens=False)["input_ids"]
-    return [*render_prompt(tokenizer, chat), *ids, tokenizer.eos_token_id]
+    return [*render_prompt(tokenizer, chat), *ids, *([tokenizer.eos_token_id] if stopped else [])]

@@ -72,13 +72,10 @@ def roll_out(engine: TransformersEngine, prompts: Sequence[Sequence[int]], sampl
     return collate(prompts, responses, ended, pad_id).to(engine.device)
 
 
-def finished_sequences(episodes: Episodes, end_id: int) -> list[list[int]]:
-    """The unpadded ids of each episode, a cut response closed by the end token: what reward models are trained on."""
-    sequences = []
-    for ids, attention, ended in zip(episodes.ids, episodes.attention, episodes.ended, strict=True):
-        tokens = ids[: int(attention.sum())].tolist()
-        sequences.append(tokens if ended else [*tokens, end_id])
-    return sequences
+def sequences(episodes: Episodes) -> list[list[int]]:
+    """The unpadded ids of each episode: what scorers read. A response that the limit cut has no end token."""
+    rows = zip(episodes.ids, episodes.attention, strict=True)
+    return [ids[: int(attention.sum())].tolist() for ids, attention in rows]
 
 
 def response_states(model: PreTrainedModel, episodes: Episodes) -> Tensor:

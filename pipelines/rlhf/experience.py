@@ -22,11 +22,11 @@ from pipelines.model.rewards import token_values
 from pipelines.rlhf.advantages import generalized_advantages, masked_mean, token_rewards, whiten
 from pipelines.rlhf.episodes import (
     Episodes,
-    finished_sequences,
     logprobs_from,
     logprobs_of,
     response_states,
     sampled_entropy,
+    sequences,
 )
 from pipelines.rlhf.held_out import Scorer
 from pipelines.rlhf.kl import kl_per_token
@@ -49,10 +49,6 @@ class Models:
         """Log-probabilities [B, T] of the response tokens under the policy that training began with."""
         with self.adapters.disable_adapter() if self.adapters else nullcontext():
             return logprobs_of(self.ref_policy or self.policy, episodes, temperature)
-
-    def sequences(self, episodes: Episodes) -> list[list[int]]:
-        """The episodes as scorers read them."""
-        return finished_sequences(episodes, self.engine.tokenizer.eos_token_id)
 
     def texts(self, episodes: Episodes) -> list[str]:
         """The responses as text."""
@@ -153,7 +149,7 @@ def judge(
         ref[rows, :width] = models.ref_logprobs(part, params.temperature)
         entropies.append(sampled_entropy(states, models.policy, params.temperature) * len(rows))
     mask = episodes.response
-    rewards = models.scorer.score(models.sequences(episodes))
+    rewards = models.scorer.score(sequences(episodes))
     harm = models.harm(models.texts(episodes)) if models.harm else [0.0] * len(rewards)
     missing_end = torch.tensor([0.0 if ended else 1.0 for ended in episodes.ended])
     scores = torch.tensor(rewards) - params.missing_eos_penalty * missing_end - harm_multiplier * torch.tensor(harm)

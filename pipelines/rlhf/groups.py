@@ -75,12 +75,10 @@ def prompt_rows(path: Path, engine: TransformersEngine) -> Dataset:
 
 
 def rewards_by(scorer: Scorer, engine: TransformersEngine) -> Rewards:
-    """`scorer` as a reward function of TRL; a cut response is closed by the end token, as in training."""
-    end_id = engine.tokenizer.eos_token_id
+    """`scorer` as a reward function of TRL."""
 
     def reward_model(prompts: Sequence[str], completion_ids: Sequence[list[int]], **_: Any) -> list[float]:
         encoded = engine.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
-        closed = [ids if ids and ids[-1] == end_id else [*ids, end_id] for ids in completion_ids]
-        return scorer.score([[*prompt, *response] for prompt, response in zip(encoded, closed, strict=True)])
+        return scorer.score([[*prompt, *response] for prompt, response in zip(encoded, completion_ids, strict=True)])
 
     return reward_model

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from pipelines.core.errors import BadInput
 from pipelines.model.engine import TransformersEngine
-from pipelines.rlhf.episodes import Episodes, divergence, finished_sequences, roll_out
+from pipelines.rlhf.episodes import Episodes, divergence, roll_out, sequences
 from pipelines.rlhf.prompts import Prompt, samplings_of
 
 
@@ -18,7 +18,7 @@ class Scorer(Protocol):
     """What rewards responses: a reward model, or a rule."""
 
     def score(self, sequences: Sequence[Sequence[int]]) -> list[float]:
-        """One number for each sequence of token ids (prompt, response and its end token); higher is better."""
+        """One number for each sequence of token ids (prompt and response as it was written); higher is better."""
         ...
 
 
@@ -66,7 +66,7 @@ class HeldOutReward:
         return roll_out(self._engine, self._prompts, self._samplings)
 
     def _rewards(self, answers: Episodes) -> list[float]:
-        return self._scorer.score(finished_sequences(answers, self._engine.tokenizer.eos_token_id))
+        return self._scorer.score(sequences(answers))
 
     def after(self, ref_policy: PreTrainedModel, batch_size: int) -> dict[str, float]:
         """`gain` of the policy as it is now, and its mean KL from `ref_policy` (nats per response) as `kl_final`."""

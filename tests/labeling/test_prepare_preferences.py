@@ -68,6 +68,15 @@ def test_pairs_are_limited_and_weigh_one_per_prompt():
     assert len({pair.id for pair in pairs}) == 3
 
 
+def test_a_pair_knows_which_answer_the_limit_cut():
+    entry = task("p", ABCD)
+    cut = replace(entry.completions[2], finish_reason="length")
+    entry = replace(entry, completions=(*entry.completions[:2], cut, entry.completions[3]))
+    pairs = preferences_of(entry, [ranking("m3 m1 m0 m2")], 6, 1)
+    assert {pair.rejected for pair in pairs if not pair.rejected_stopped} == {"third answer"}
+    assert all(pair.chosen_stopped for pair in pairs)
+
+
 def test_a_pair_of_equal_texts_is_no_pair():
     entry = task("p", ["same", "same", "other", "other"])
     pairs = preferences_of(entry, [ranking("m0 m1 m2 m3")], 6, 1)

@@ -16,7 +16,7 @@ def prompts(name: str, count: int) -> list[Row]:
     ]
 
 
-def make_inputs(workspace: Path = Path(), alignment: int = 8, held_out: int = 32) -> None:
+def make_inputs(workspace: Path = Path(), alignment: int = 8, held_out: int = 128) -> None:
     """What an alignment stage reads, in `workspace`."""
     make_reward_model(make_policy(workspace / artifacts.SFT), workspace / artifacts.REWARD_MODEL)
     write_rows(workspace / artifacts.PROMPTS_ALIGNMENT, prompts("a", alignment))

@@ -14,7 +14,7 @@ from tests.pipelines.aligning import make_inputs
 from tests.pipelines.in_process import enter_workspace, exit_code
 
 SETTINGS = [
-    "grpo.steps=12",
+    "grpo.steps=24",
     "grpo.episodes_per_step=32",
     "grpo.responses_per_prompt=4",
     "grpo.max_new_tokens=4",

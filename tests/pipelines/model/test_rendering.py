@@ -38,6 +38,12 @@ def test_training_text_begins_as_the_prompt_does(tokenizer: PreTrainedTokenizerB
     assert render_answer(tokenizer, asked, "one two") == whole.ids[:-1]
 
 
+def test_an_answer_that_the_limit_cut_has_no_end_token(tokenizer: PreTrainedTokenizerBase) -> None:
+    asked = [{"role": "user", "content": "Hello!"}]
+    ended = render_answer(tokenizer, asked, "one two")
+    assert render_answer(tokenizer, asked, "one two", stopped=False) == ended[:-1]
+
+
 def test_an_answer_keeps_its_leading_line_break_apart_from_the_prompt(tokenizer: PreTrainedTokenizerBase) -> None:
     asked = [{"role": "user", "content": "Hello!"}]
     prompt = render_prompt(tokenizer, asked)

@@ -10,12 +10,12 @@ from pipelines.model.engine import Generation, Sampling, TransformersEngine
 from pipelines.rlhf.episodes import (
     collate,
     divergence,
-    finished_sequences,
     logprobs_of,
     response_states,
     response_tokens,
     roll_out,
     sampled_entropy,
+    sequences,
 )
 from tests.models import make_policy
 
@@ -38,9 +38,9 @@ def test_a_part_has_no_columns_that_only_others_need() -> None:
     assert (part.lengths, part.ended) == ([2], [False])
 
 
-def test_what_is_scored_ends_in_the_end_token() -> None:
+def test_what_is_scored_is_what_was_written() -> None:
     episodes = collate([[1, 2, 3], [4]], [[5, 9], [7, 8, 6]], [True, False], pad=0)
-    assert finished_sequences(episodes, end_id=9) == [[1, 2, 3, 5, 9], [4, 7, 8, 6, 9]]
+    assert sequences(episodes) == [[1, 2, 3, 5, 9], [4, 7, 8, 6]]
 
 
 def test_a_stopped_response_ends_in_the_end_token() -> None:
