@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -63,10 +63,27 @@ def keep(path: Path, rows: Iterable[Row]) -> int:
     return len(new)
 
 
-def deleted(path: Path, tasks: Iterable[ServerTask]) -> list[int]:
-    """The annotations of the backup at `path` that the server no longer has, by id."""
-    there = {given.id for task in tasks for given in task.annotations}
-    return sorted({row["annotation"]["id"] for row in read_rows(path)} - there) if path.exists() else []
+def deleted(path: Path, tasks: Iterable[ServerTask]) -> dict[int, Row]:
+    """The annotations of the backup at `path` that the server no longer has, by id, each in its last version.
+
+    One that was put back has another id: what somebody said of a task is there when the server has it under any.
+    """
+    there: set[Any] = set()
+    for row in rows_of(tasks):
+        there |= {row["annotation"]["id"], _said(row)}
+    kept = {row["annotation"]["id"]: row for row in read_rows(path)} if path.exists() else {}
+    return {number: kept[number] for number in sorted(kept) if not {number, _said(kept[number])} & there}
+
+
+def _said(row: Row) -> str:
+    """Who says what of which task."""
+    return content_id([row["task"]["task_id"], row["annotation"]["completed_by"], row["annotation"]["result"]])
+
+
+def how_to_restore(annotations: Sequence[int], path: Path) -> str:
+    """What to say of deleted `annotations`."""
+    said = f"annotations {list(annotations)} were deleted in Label Studio"
+    return f"{said}; `python -m labeling.restore {path}` puts them back"
 
 
 def receive(body: bytes) -> int:

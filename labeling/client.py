@@ -290,9 +290,18 @@ class LabelStudio:
                 return
             before = total
 
-    def annotate(self, task_id: int, result: Sequence[dict[str, Any]], lead_time_s: float) -> None:
-        """Submit an annotation as this account."""
-        body = {"result": list(result), "lead_time": lead_time_s}
+    def annotate(
+        self,
+        task_id: int,
+        result: Sequence[dict[str, Any]],
+        lead_time_s: float,
+        author: int | None = None,
+        was_cancelled: bool = False,
+    ) -> None:
+        """Submit an annotation as this account, or in the name of the account `author`."""
+        body = {"result": list(result), "lead_time": lead_time_s, "was_cancelled": was_cancelled}
+        if author is not None:
+            body["completed_by"] = author
         self._call("POST", f"/api/tasks/{task_id}/annotations/", f"an annotation of task {task_id}", json=body)
 
 

@@ -7,7 +7,7 @@ and progress.json, how much was asked for and how much is there.
 
 from typing import NamedTuple
 
-from labeling.backup import deleted, keep, path_of, rows_of
+from labeling.backup import deleted, how_to_restore, keep, path_of, rows_of
 from labeling.client import LabelStudio
 from labeling.progress import Progress, measure
 from labeling.project import Batch, find
@@ -37,7 +37,7 @@ def pull(client: LabelStudio, batch: Batch, task_ids: list[str], min_lead_time_s
     backup = path_of(batch.id)
     if batch.labelers == "human":
         keep(backup, rows_of(tasks))
-    gone = deleted(backup, tasks) if batch.labelers == "human" else []
+    gone = list(deleted(backup, tasks)) if batch.labelers == "human" else []
     return Pulled(take(tasks, users, task_ids), measure(plan, tasks, users, min_lead_time_s), gone)
 
 
@@ -50,7 +50,7 @@ def main() -> None:
         if snapshot.deleted_tasks:
             print(f"{len(snapshot.deleted_tasks)} tasks were deleted in Label Studio: {snapshot.deleted_tasks[:10]}")
         if gone:
-            print(f"annotations {gone} were deleted in Label Studio; {path_of(batch.id)} has them")
+            print(how_to_restore(gone, path_of(batch.id)))
         if snapshot.foreign_tasks:
             print(f"{len(snapshot.foreign_tasks)} tasks in the project are not of this batch and are left out")
         write_rows(artifacts.ANNOTATIONS, (annotation.to_row() for annotation in annotations))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from labeling.accounts import FILE_VARIABLE, read_accounts
-from labeling.backup import deleted, keep, path_of, rows_of
+from labeling.backup import deleted, how_to_restore, keep, path_of, rows_of
 from labeling.client import LabelStudio, LabelStudioDown, ServerTask
 from labeling.progress import Disagreement, Progress, disagreement, measure, report, whom_to_ask
 from labeling.project import only_one
@@ -155,7 +155,7 @@ def look(client: LabelStudio, params: Params, pushed: Mapping[str, Any]) -> Exit
         reopen(client, progress)
     said = list(report(progress, pushed["url"]))
     if lost:
-        said.append(f"  annotations {lost} were deleted in Label Studio; {path_of(pushed['batch_id'])} has them")
+        said.append(f"  {how_to_restore(lost, path_of(pushed['batch_id']))}")
     print("\n".join(said))
     found = verdict(progress, pushed, params, time.time())
     if isinstance(found, Disagreement):

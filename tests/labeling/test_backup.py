@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -37,9 +38,19 @@ def test_each_version_of_an_annotation_is_kept_once(tmp_path):
 
 def test_what_the_server_no_longer_has_was_deleted(tmp_path):
     path = tmp_path / "backup.jsonl"
-    assert deleted(path, []) == []
-    keep(path, [row_of(DATA, given(number)) for number in (3, 1, 2)])
-    assert deleted(path, [ServerTask(1, DATA, 1, True, (given(2),))]) == [1, 3]
+    assert deleted(path, []) == {}
+    by = {number: replace(given(number), completed_by=number) for number in (3, 1, 2)}
+    keep(path, [row_of(DATA, one) for one in by.values()])
+    assert list(deleted(path, [ServerTask(1, DATA, 1, True, (by[2],))])) == [1, 3]
+
+
+def test_the_last_version_of_what_was_deleted_is_known(tmp_path):
+    path = tmp_path / "backup.jsonl"
+    first, last = given(1), given(1, ("m0", "m1"))
+    keep(path, [row_of(DATA, first), row_of(DATA, last)])
+    assert deleted(path, [])[1]["annotation"]["result"] == list(last.result)
+    put_back = replace(last, id=9)
+    assert deleted(path, [ServerTask(1, DATA, 1, True, (put_back,))]) == {}
 
 
 def sent(**changed):
