@@ -9,7 +9,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1f2430; max-width: 60rem; m
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: .3rem .6rem .3rem 0;
 border-bottom: 1px solid #dfe3ec; vertical-align: top; overflow-wrap: anywhere; }
-td.number, th.number { text-align: right; white-space: nowrap; } .warn { color: #a3310f; font-weight: 600; }
+th { white-space: nowrap; } td.number, th.number { text-align: right; white-space: nowrap; } .warn { color: #a3310f; font-weight: 600; }
 .note { background: #fff4d6; padding: .6rem .9rem; border-radius: 8px; } svg { width: 100%; height: auto; }
 """
 
@@ -102,9 +102,11 @@ def _measures(agreement: Mapping[str, Mapping[str, Any]]) -> str:
 def _reward_model(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return ""
+    if found["value"] is None:
+        return "<p>People compared nothing that the round before's reward model scored.</p>"
     return (
-        f"<p>People, who saw no score, order {_number(found['value'])} of the pairs as the round before's reward model "
-        f"does (95 % interval {_number(found['low'])} to {_number(found['high'])}, {found['tasks']} tasks).</p>"
+        f"<p>People, who saw no score, order {found['value']:.1%} of the pairs as the round before's reward model does "
+        f"(95 % interval {found['low']:.1%} to {found['high']:.1%}, {found['tasks']} tasks).</p>"
     )
 
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
@@ -105,9 +105,9 @@ def compare_with_champion() -> ExitCode:
     return ExitCode.OK
 
 
-def has_simulated_labels() -> bool:
-    """Whether any preference that the model learned from came from a simulated labeler."""
-    return any(row["simulated"] for row in read_rows(artifacts.PREFERENCES_TRAIN))
+def labels_are(kind: Literal["simulated", "by_reward_model"]) -> str:
+    """Whether any preference that the model learned from is of that `kind`, as a tag says it."""
+    return str(any(row[kind] for row in read_rows(artifacts.PREFERENCES_TRAIN))).lower()
 
 
 def version_tags(stage: Stage, info: dict[str, Any], verdict: dict[str, Any], digest: str) -> dict[str, str]:
@@ -120,7 +120,8 @@ def version_tags(stage: Stage, info: dict[str, Any], verdict: dict[str, Any], di
         "run_id": info["run_id"],
         "align_method": stage.params.align.method,
         "base_model": stage.params.base_model.kind,
-        "simulated_labels": str(has_simulated_labels()).lower(),
+        "simulated_labels": labels_are("simulated"),
+        "reward_model_labels": labels_are("by_reward_model"),
         "verdict": verdict["text"],
         "pairwise_agreement": str(labels.get("pairwise_agreement", "unknown")),
     }

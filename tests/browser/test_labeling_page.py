@@ -23,16 +23,17 @@ pytestmark = pytest.mark.browser
 LONG = "One word and more of them. " * 300
 SHOWN = "[...document.querySelectorAll('[data-ranker-id]')].map(item => item.dataset.rankerId)"
 
-LogIn = Callable[[str, str], object]
+LogIn = Callable[..., object]
 
 
 @pytest.fixture
 def log_in(label_studio: Server, chromium: object) -> Iterator[LogIn]:
-    """Log in by e-mail and password as a person does; returns the page, 1280 px wide."""
+    """Log in by e-mail and password as a person does; returns the page, 1280 px wide or a phone's."""
     contexts = []
 
-    def call(email: str, password: str) -> object:
-        context = chromium.new_context(viewport={"width": 1280, "height": 1600})
+    def call(email: str, password: str, phone: bool = False) -> object:
+        size = {"width": 390, "height": 844} if phone else {"width": 1280, "height": 1600}
+        context = chromium.new_context(viewport=size, has_touch=phone)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(180_000)
@@ -80,6 +81,27 @@ def drag(page, origin: int, target: int) -> None:
     page.wait_for_timeout(700)
 
 
+def drag_by_finger(page, origin: int, target: int) -> None:
+    """Hold the response at place `origin` and pull it above the one at place `target`, as a finger does it."""
+    items = page.locator(".htx-ranker-item")
+    items.nth(origin).scroll_into_view_if_needed()
+    start, end = items.nth(origin).bounding_box(), items.nth(target).bounding_box()
+    touch = page.context.new_cdp_session(page)
+
+    def at(kind: str, y: float) -> None:
+        points = [] if kind == "touchEnd" else [{"x": start["x"] + 60, "y": y}]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        page.wait_for_timeout(20)
+
+    at("touchStart", start["y"] + 12)
+    page.wait_for_timeout(400)  # a shorter touch scrolls
+    for step in range(1, 21):
+        at("touchMove", start["y"] + 12 + (end["y"] + 2 - start["y"] - 12) * step / 20)
+    page.wait_for_timeout(300)
+    at("touchEnd", 0)
+    page.wait_for_timeout(700)
+
+
 def push_one(client: LabelStudio, batch_id: str, entry: LabelTask) -> Project:
     sha = hashlib.sha256(LABEL_CONFIG.read_bytes()).hexdigest()
     return push(client, Batch(batch_id, "1", sha, "human"), [entry], plan([entry.id], 0, 1, None))
@@ -123,18 +145,20 @@ def test_a_dragged_order_is_stored_as_it_was_seen(log_in, label_studio, monkeypa
     assert judgement.comment == "because"
 
 
-def test_a_phone_shows_the_whole_page_and_every_button(log_in, label_studio, monkeypatch):
+def test_a_phone_shows_the_whole_page_and_ranks_by_finger(log_in, label_studio, monkeypatch):
     monkeypatch.chdir(ROOT)
     entry = task("phone", [*AWKWARD, "x" * 400], question="y" * 300)
     with LabelStudio(label_studio.url, label_studio.token) as client:
         project = push_one(client, "c" * 16, entry)
-    page = log_in(label_studio.email, label_studio.password)
-    page.set_viewport_size({"width": 390, "height": 844})
+    page = log_in(label_studio.email, label_studio.password, phone=True)
     open_next(page, label_studio, project)
     assert outside(page, 390) == []
     assert {"Instructions", "Submit"} <= set(page.locator("button:visible").all_inner_texts())
     widths = page.evaluate("[...document.querySelectorAll('.colloquy *')].map(e => e.getBoundingClientRect().right)")
     assert max(widths) <= 390
+    before = page.evaluate(SHOWN)
+    drag_by_finger(page, 1, 0)
+    assert page.evaluate(SHOWN) == [before[1], before[0], *before[2:]]
 
 
 def test_an_answer_is_written_by_one_and_accepted_by_another(log_in, label_studio, monkeypatch, tmp_path):

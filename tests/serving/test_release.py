@@ -184,7 +184,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         )
         write_model(artifacts.PPO)
         write_moderation(artifacts.TRAIN_MODERATION)
-        write_rows(artifacts.PREFERENCES_TRAIN, [{"simulated": False}, {"simulated": True}])
+        write_rows(artifacts.PREFERENCES_TRAIN, [{"simulated": one, "by_reward_model": False} for one in (False, True)])
         write_json(artifacts.metrics_of("prepare_preferences"), {"pairwise_agreement": 0.75})
         write_json(artifacts.VERDICT, PASS)
         write_lock("p.dir")
@@ -226,6 +226,7 @@ def test_the_same_lock_registers_once_and_another_lock_again(scene: Path):
     assert registered() == first | {"reused": True}
     version = registry.by_alias("challenger")
     assert version is not None and version.number == 1
+    assert version.tags["reward_model_labels"] == "false"
     assert version.tags["simulated_labels"] == "true" and version.tags["verdict"] == "pass (demo rules)"
     assert version.tags["pairwise_agreement"] == "0.75" and version.tags["git_tag"] == "model-v1"
     write_lock("q.dir")
