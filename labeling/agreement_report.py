@@ -9,7 +9,8 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1f2430; max-width: 60rem; m
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: .3rem .6rem .3rem 0;
 border-bottom: 1px solid #dfe3ec; vertical-align: top; overflow-wrap: anywhere; }
-th { white-space: nowrap; } td.number, th.number { text-align: right; white-space: nowrap; } .warn { color: #a3310f; font-weight: 600; }
+th { white-space: nowrap; }
+td.number, th.number { text-align: right; white-space: nowrap; } .warn { color: #a3310f; font-weight: 600; }
 .note { background: #fff4d6; padding: .6rem .9rem; border-radius: 8px; } svg { width: 100%; height: auto; }
 """
 

@@ -9,7 +9,9 @@ import openai
 import pytest
 from mlflow import MlflowClient
 
+from pipelines.core import artifacts
 from pipelines.core.config import read_yaml
+from pipelines.core.jsonl import read_rows
 
 from .conftest import ROOT, Loop
 
@@ -107,6 +109,22 @@ def test_one_parameter_of_ppo_reruns_ppo_and_what_depends_on_it(loop: Loop) -> N
     assert ran - ALWAYS_RUN == {"ppo", "evaluate", "gate"}
     if changed.exit_code == 0:
         assert changed.summary["model_version"] == loop.first.summary["model_version"] + 1
+
+
+def test_a_second_round_samples_from_the_first_policy_and_learns_from_both(loop: Loop) -> None:
+    second = loop.demo("second", "SET=previous_round.run=first")
+    assert second.summary["failures"] == [], second.output[-4000:]
+    ran = {stage for stage, cached in second.cached.items() if stage in STAGES and not cached}
+    assert {"sample_completions", "reward_model", "ppo"} <= ran
+    assert not ran & {"pretrain", "sft"}
+    first_batch, batch = (
+        {row["id"] for row in read_rows(run.workspace / artifacts.LABEL_BATCH)} for run in (loop.first, second)
+    )
+    assert batch and not batch & first_batch
+    first_pairs, pairs = (
+        {row["id"] for row in read_rows(run.workspace / artifacts.PREFERENCES_TRAIN)} for run in (loop.first, second)
+    )
+    assert first_pairs < pairs
 
 
 @pytest.mark.parametrize(
