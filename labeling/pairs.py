@@ -3,6 +3,7 @@
 import hashlib
 import random
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -79,6 +80,12 @@ def once(pairs: Iterable[Preference]) -> list[Preference]:
     """`pairs` of which no two compare the same answers: people before a reward model, and the later round counts."""
     ordered = sorted(pairs, key=lambda pair: not pair.by_reward_model)
     return list({(prompt_of(pair), *sorted((pair.chosen, pair.rejected))): pair for pair in ordered}.values())
+
+
+def weighed(pairs: Sequence[Preference]) -> list[Preference]:
+    """`pairs` with weights by which every prompt counts alike, whichever rounds its pairs are of."""
+    count = Counter(map(prompt_of, pairs))
+    return [replace(pair, weight=1 / count[prompt_of(pair)]) for pair in pairs]
 
 
 def held_out_prompts(prompts: Iterable[str], share: float, seed: int) -> set[str]:

@@ -34,6 +34,7 @@ from labeling.pairs import (
     people_preferences,
     prompt_of,
     room_for_model,
+    weighed,
 )
 from labeling.ranking import consensus
 from pipelines.core import artifacts
@@ -268,7 +269,7 @@ def main() -> None:
         room = room_for_model(train, stage.params.reward_labels.max_pairs_share)
         others = [task for task in tasks.values() if content_id(task.prompt.chat) not in apart]
         train += model_preferences(others, earlier.simulated, room, params.max_pairs_per_prompt, seed)
-        train, held_out = once(train), once(held_out)
+        train, held_out = weighed(once(train)), weighed(once(held_out))
         write_rows(artifacts.PREFERENCES_TRAIN, (pair.to_row() for pair in train))
         write_rows(artifacts.PREFERENCES_HELD_OUT, (pair.to_row() for pair in held_out))
         print(f"{summary['labels']} labels, dropped {summary['dropped']}: {len(train)} + {len(held_out)} pairs")

@@ -17,6 +17,7 @@ from labeling.pairs import (
     people_preferences,
     preferences_of,
     room_for_model,
+    weighed,
 )
 from labeling.prepare_preferences import (
     agreement_with_model,
@@ -200,6 +201,14 @@ def test_a_reward_model_ranks_what_nobody_was_asked_about_and_its_pairs_are_mark
     assert len(pairs) == 5  # the two of the same score make none
     assert all(pair.by_reward_model and pair.simulated for pair in pairs)
     assert sum(pair.weight for pair in pairs) == pytest.approx(1)
+
+
+def test_a_prompt_of_two_rounds_weighs_as_much_as_one_of_one():
+    first, second = task("p", ABCD), task("p", ["fifth", "sixth", "seventh", "eighth"])
+    other = task("q", ABCD)
+    order = [ranking("m3 m1 m0 m2")]
+    found = weighed([pair for each in (first, second, other) for pair in preferences_of(each, order, 6, 1)])
+    assert [pair.weight for pair in found] == [1 / 12] * 12 + [1 / 6] * 6
 
 
 def test_pairs_of_a_reward_model_are_capped_as_a_share_earlier_ones_included():
