@@ -18,7 +18,7 @@ ORDER = Judgement((("m1",), ("m0", "m2"), ("m3",)), comment="naïve 🐝")
 def labelled(run, admin, label_studio, labelers_file, variables, tmp_path, monkeypatch):
     """A workspace whose batch has two labels by two people, backed up."""
     monkeypatch.setenv("COLLOQUY_HOME", variables["COLLOQUY_HOME"])
-    root = workspace(tmp_path / "run", batch(11), "labeling.labelers=human")
+    root = workspace(tmp_path / "run", batch(13), "labeling.labelers=human")
     assert run(root, "labeling.push_tasks").returncode == 0
     pushed = read_json(root / artifacts.PUSHED)
     first, second, *_ = admin.tasks(pushed["project_id"])
