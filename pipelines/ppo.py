@@ -4,10 +4,11 @@ In: artifacts/sft, artifacts/reward_model, the alignment and held-out prompts; t
 `ppo.pretraining_mix` is on, the moderation model where `ppo.harm_constraint` is. Out: artifacts/ppo, a Hugging Face
 folder, and the held-out reward of both policies on the same prompts and seeds.
 
-One step: (1) the policy answers a batch of prompts; (2) the reward model scores each answer at its last token and the
-reference policy gives the KL penalty; (3) advantages by GAE from the value model, which started as the reward model;
-(4) clipped updates of policy and value model. All that a step draws at random is a function of seed, step and prompt,
-so that a killed run goes on from a checkpoint to the same weights.
+One step: (1) the policy answers a batch of prompts; (2) the reward model scores each answer at its last token,
+counted in standard deviations of the SFT policy's, and the reference policy gives the KL penalty; (3) advantages by
+GAE from the value model, which started as the reward model; (4) clipped updates of policy and value model. All that a
+step draws at random is a function of seed, step and prompt, so that a killed run goes on from a checkpoint to the
+same weights.
 """
 
 import functools
@@ -40,7 +41,7 @@ from pipelines.model.rewards import RewardScorer
 from pipelines.rlhf.constraint import LagrangeMultiplier
 from pipelines.rlhf.episodes import logprobs_of, roll_out
 from pipelines.rlhf.experience import Experience, Judged, Models, Pass, judge, microbatches, values_of
-from pipelines.rlhf.held_out import HeldOutReward
+from pipelines.rlhf.held_out import HeldOutReward, Scaled
 from pipelines.rlhf.kl import KlController
 from pipelines.rlhf.losses import policy_loss, value_loss
 from pipelines.rlhf.prompts import Prompt, prompts_of_step, read_prompts, samplings_of
@@ -309,6 +310,24 @@ def load_models(params: Ppo) -> Models:
     )
 
 
+def in_standard_deviations(models: Models, rewards: Sequence[float]) -> Models:
+    """`models` whose rewards count in standard deviations of `rewards`, those of the policy that training begins with.
+
+    A longer trained reward model spreads its rewards wider, and `kl_coefficient` must not weigh less for that
+    (Ziegler et al. 2019, arXiv 1909.08593, section 2, normalise likewise). The value model, which starts as the reward
+    model, is scaled in place.
+
+    Raises:
+        BadInput: all rewards are the same.
+    """
+    spread = statistics.stdev(rewards)
+    if spread < 1e-6:
+        raise BadInput(f"the reward model gives all {len(rewards)} answers the same reward; look at its labels")
+    with torch.no_grad():
+        models.value_model.score.weight /= spread
+    return replace(models, scorer=Scaled(models.scorer, spread))
+
+
 def largest_harm(moderator: Moderator) -> Callable[[list[str]], list[float]]:
     """The largest of a text's moderation scores."""
     return lambda texts: [max(scores.values()) for scores in moderator.score(texts)]
@@ -349,8 +368,6 @@ def main() -> None:
         if params.pretraining_mix:
             inputs.append(artifacts.TOKENIZE_CORPUS)
             mix = load_mix(params.pretraining_mix, seed)
-        checkpoints = Checkpoints.of(stage, inputs)
-        optimizers = Optimizers.of(models, params)
         held_out = HeldOutReward(
             models.engine,
             models.scorer,
@@ -359,6 +376,9 @@ def main() -> None:
             params.temperature,
             seed,
         )
+        models = in_standard_deviations(models, held_out.before)
+        checkpoints = Checkpoints.of(stage, inputs)
+        optimizers = Optimizers.of(models, params)
         with ProgressDisplay("ppo", params.steps) as display:
             log = functools.partial(report, stage, display)
             trained = train(models, optimizers, prompts, params, seed, log, mix, checkpoints)

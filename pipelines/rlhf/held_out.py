@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from scipy.stats import t as student_t
 from transformers import PreTrainedModel
@@ -20,6 +20,17 @@ class Scorer(Protocol):
     def score(self, sequences: Sequence[Sequence[int]]) -> list[float]:
         """One number for each sequence of token ids (prompt and response as it was written); higher is better."""
         ...
+
+
+class Scaled(NamedTuple):
+    """`scorer` with rewards in units of `unit`."""
+
+    scorer: Scorer
+    unit: float
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> list[float]:
+        """One number for each sequence of token ids; higher is better."""
+        return [reward / self.unit for reward in self.scorer.score(sequences)]
 
 
 def gain(before: Sequence[float], after: Sequence[float]) -> dict[str, float]:

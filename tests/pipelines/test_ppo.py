@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from pipelines import ppo
 from pipelines.core import artifacts, tracking
@@ -50,6 +50,20 @@ def test_the_held_out_reward_rises(finished: Path) -> None:
     assert metrics["kl_final"] > 0
     assert metrics["stopped_early"] == 0
     assert metrics["steps"] == 12
+
+
+def test_the_scale_of_the_reward_model_changes_nothing(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter_workspace(tmp_path, monkeypatch, SETTINGS)
+    make_inputs()
+    weights = load_file(artifacts.REWARD_MODEL / "model.safetensors")
+    weights["score.weight"] *= 8  # a power of two rounds nothing
+    save_file(weights, artifacts.REWARD_MODEL / "model.safetensors", metadata={"format": "pt"})
+    assert exit_code(ppo.main) == 0
+    wide, narrow = (read_json(root / artifacts.metrics_of("ppo")) for root in (Path(), finished))
+    assert wide["kl_final"] == pytest.approx(narrow["kl_final"], rel=1e-3)
+    assert wide["reward_gain"] == pytest.approx(8 * narrow["reward_gain"], rel=1e-3)
 
 
 def test_some_answers_of_each_step_are_kept(finished: Path) -> None:
