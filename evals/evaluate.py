@@ -25,7 +25,7 @@ from evals import judge as judging
 from evals.contamination import contaminated
 from evals.metrics import Score
 from evals.sandbox import Sandbox
-from evals.task import SampleResult, Task, summarize, write_results
+from evals.task import SampleResult, Task, summarize, summarize_groups, write_results
 from evals.tasks.chat_quality import ChatQuality, Voice
 from evals.tasks.humaneval import HumanEval
 from evals.tasks.mmlu import Mmlu
@@ -38,6 +38,7 @@ from pipelines.core.jsonl import Row, read_rows, write_json, write_rows
 from pipelines.core.records import Preference
 from pipelines.core.stage import Stage, open_stage
 from pipelines.data.decontamination import evaluation_files
+from pipelines.data.evaluation_sets import evaluation_rows
 from pipelines.model.engine import Engine
 from pipelines.model.engine_choice import load_engine
 from pipelines.model.moderation import Moderator
@@ -256,7 +257,7 @@ def training_texts() -> Iterator[str]:
 def check_contamination(params: Params) -> dict[str, Any]:
     """Evaluation items that occur in the training data."""
     files = evaluation_files(EVALUATION_DATA, params.evaluate.mmlu_data, params.evaluate.humaneval_data)
-    items: Iterator[Row] = itertools.chain.from_iterable(map(read_rows, files))
+    items: Iterator[Row] = itertools.chain.from_iterable(map(evaluation_rows, files))
     return contaminated(items, training_texts(), params.prepare_corpus.decontamination_ngram)
 
 
@@ -297,8 +298,17 @@ def evaluate_models(params: Params, out: Path, watch: Stopwatch) -> dict[str, An
             write_results(samples / side / f"{task}.jsonl", rows)
     with watch.measure("contamination"):
         data = check_contamination(params)
+    by_group = {
+        side: {
+            task.name: summarize_groups(by_task[task.name], task, INTERVAL_ALPHA, params.seed)
+            for task in tasks
+            if task.groups
+        }
+        for side, by_task in found.items()
+    }
     champion = params.evaluate.champion_version if params.evaluate.baseline == "champion" else None
     return results | {
+        "by_group": by_group,
         "judge": judged,
         "data": data,
         "method": params.align.method,

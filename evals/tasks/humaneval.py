@@ -43,6 +43,7 @@ class HumanEval:
     seed: int
     name: str = "humaneval"
     metrics: tuple[str, ...] = ("pass_at_1",)
+    groups: tuple[str, ...] = ()
 
     def run(self, engine: Any) -> list[SampleResult]:
         rows = list(read_rows(self.data))[: self.tasks]

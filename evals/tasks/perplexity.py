@@ -28,6 +28,7 @@ class Perplexity:
     batch_size: int
     name: str = "perplexity"
     metrics: tuple[str, ...] = ("perplexity", "bits_per_byte")
+    groups: tuple[str, ...] = ("source",)
 
     def samples(self) -> list[Row]:
         """Passages spread over the whole file, as many as the token budget holds."""
