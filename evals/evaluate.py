@@ -23,10 +23,12 @@ from numpy.typing import NDArray
 
 from evals import judge as judging
 from evals.contamination import contaminated
+from evals.custom import load_custom_evals
 from evals.metrics import Score
 from evals.sandbox import Sandbox
 from evals.task import SampleResult, Task, summarize, summarize_groups, write_results
 from evals.tasks.chat_quality import ChatQuality, Voice
+from evals.tasks.custom import Custom, decide
 from evals.tasks.humaneval import HumanEval
 from evals.tasks.mmlu import Mmlu
 from evals.tasks.perplexity import Perplexity
@@ -48,6 +50,7 @@ from pipelines.model.rewards import RewardScorer
 INTERVAL_ALPHA = 0.05  # two-sided, of the intervals shown
 EVALUATION_DATA = Path("evals/datasets")
 SAFETY_DATA = EVALUATION_DATA / "safety.jsonl"
+CUSTOM_EVALS = EVALUATION_DATA / "custom"
 REWARD_METRICS = ("reward", "standardized")
 # How much of the corpus is looked through again; prepare_corpus has looked through all of it.
 CONTAMINATION_CHARACTERS = 4_000_000
@@ -81,6 +84,7 @@ def build_tasks(params: Params) -> list[Task]:
         ChatQuality(artifacts.PROMPTS_HELD_OUT, evaluate.judge_prompts, evaluate.judge_max_new_tokens, voice),
         Safety(SAFETY_DATA, evaluate.safety_prompts, evaluate.safety_max_new_tokens, voice, moderator, threshold),
     ]
+    tasks += [Custom(found, evaluate.custom_max_new_tokens, voice) for found in load_custom_evals(CUSTOM_EVALS)]
     if evaluate.humaneval_tasks:
         tasks.append(
             HumanEval(
@@ -232,6 +236,8 @@ def judge_answers(found: dict[str, Results], params: Params, out: Path) -> dict[
         labelled = judging.compare(judge, label_pairs(params.evaluate.judge_label_pairs))
         judgements = judging.compare(judge, pairs)
         report = judging.report(judge, judgements, INTERVAL_ALPHA, params.seed)
+        for results in found.values():
+            results |= {task: decide(rows, judge) for task, rows in results.items() if task.startswith("custom_")}
     report["agreement_with_labels"] = judging.agreement_with_labels(labelled, INTERVAL_ALPHA, params.seed)
     control = judging.RuleJudge()
     controlled = judging.compare(control, pairs)

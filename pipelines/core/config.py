@@ -474,6 +474,7 @@ class Evaluate(Section):
     judge_label_pairs: NonNegative  # held-out preferences that the judge is checked on
     safety_prompts: Positive  # harmful ones, and as many benign ones
     safety_max_new_tokens: Positive
+    custom_max_new_tokens: Positive  # of an answer to a case in evals/datasets/custom
 
 
 class Rule(Section):
