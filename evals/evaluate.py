@@ -26,10 +26,11 @@ from evals.contamination import contaminated
 from evals.custom import load_custom_evals
 from evals.metrics import Score
 from evals.sandbox import Sandbox
-from evals.task import SampleResult, Task, summarize, summarize_groups, write_results
+from evals.task import SampleResult, Task, metrics_in, summarize, summarize_groups, write_results
 from evals.tasks.chat_quality import ChatQuality, Voice
 from evals.tasks.custom import Custom, decide
 from evals.tasks.humaneval import HumanEval
+from evals.tasks.lm_eval_task import LmEvalTask
 from evals.tasks.mmlu import Mmlu
 from evals.tasks.perplexity import Perplexity
 from evals.tasks.safety import Safety
@@ -51,6 +52,7 @@ INTERVAL_ALPHA = 0.05  # two-sided, of the intervals shown
 EVALUATION_DATA = Path("evals/datasets")
 SAFETY_DATA = EVALUATION_DATA / "safety.jsonl"
 CUSTOM_EVALS = EVALUATION_DATA / "custom"
+LM_EVAL_TASKS = Path("evals/lm_eval_tasks")
 REWARD_METRICS = ("reward", "standardized")
 # How much of the corpus is looked through again; prepare_corpus has looked through all of it.
 CONTAMINATION_CHARACTERS = 4_000_000
@@ -85,6 +87,18 @@ def build_tasks(params: Params) -> list[Task]:
         Safety(SAFETY_DATA, evaluate.safety_prompts, evaluate.safety_max_new_tokens, voice, moderator, threshold),
     ]
     tasks += [Custom(found, evaluate.custom_max_new_tokens, voice) for found in load_custom_evals(CUSTOM_EVALS)]
+    tasks += [
+        LmEvalTask.load(
+            name,
+            LM_EVAL_TASKS,
+            evaluate.lm_eval_data,
+            evaluate.lm_eval_limit,
+            evaluate.lm_eval_chat_template,
+            batch_size,
+            params.seed,
+        )
+        for name in evaluate.lm_eval_tasks
+    ]
     if evaluate.humaneval_tasks:
         tasks.append(
             HumanEval(
@@ -298,7 +312,8 @@ def evaluate_models(params: Params, out: Path, watch: Stopwatch) -> dict[str, An
     results: dict[str, Any] = {}
     for side, by_task in found.items():
         results[side] = {
-            task: summarize(rows, metrics_of[task], INTERVAL_ALPHA, params.seed) for task, rows in by_task.items()
+            task: summarize(rows, metrics_of[task] or metrics_in(rows), INTERVAL_ALPHA, params.seed)
+            for task, rows in by_task.items()
         }
         for task, rows in by_task.items():
             write_results(samples / side / f"{task}.jsonl", rows)

@@ -49,7 +49,9 @@ class Task(Protocol):
     def name(self) -> str: ...
 
     @property
-    def metrics(self) -> tuple[str, ...]: ...
+    def metrics(self) -> tuple[str, ...]:
+        """Their names; empty when only the samples say which there are (`metrics_in`)."""
+        ...
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -64,6 +66,11 @@ class Task(Protocol):
 def scores_of(results: Sequence[SampleResult], metric: str) -> dict[str, Score]:
     """Sample id -> score, of the samples that have one for `metric`."""
     return {result.id: result.scores[metric] for result in results if metric in result.scores}
+
+
+def metrics_in(results: Sequence[SampleResult]) -> tuple[str, ...]:
+    """Every metric that a sample has, or says that it could not have."""
+    return tuple(sorted({name for r in results for name in (*r.scores, *r.detail.get("unscored_metrics", ()))}))
 
 
 def summarize(
@@ -90,7 +97,10 @@ def summarize_groups(
         for result in results:
             if result.detail.get(group) is not None:
                 members[str(result.detail[group])].append(result)
-        found[group] = {value: summarize(part, task.metrics, alpha, seed) for value, part in sorted(members.items())}
+        found[group] = {
+            value: summarize(part, task.metrics or metrics_in(part), alpha, seed)
+            for value, part in sorted(members.items())
+        }
     return found
 
 

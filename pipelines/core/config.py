@@ -475,6 +475,10 @@ class Evaluate(Section):
     safety_prompts: Positive  # harmful ones, and as many benign ones
     safety_max_new_tokens: Positive
     custom_max_new_tokens: Positive  # of an answer to a case in evals/datasets/custom
+    lm_eval_tasks: list[str]  # tasks, groups or tags of lm-evaluation-harness, or of files in evals/lm_eval_tasks
+    lm_eval_data: dict[str, str]  # hub id of a data set -> the folder that holds a copy
+    lm_eval_limit: Positive | None  # samples of each task
+    lm_eval_chat_template: bool
 
 
 class Rule(Section):
