@@ -104,6 +104,9 @@ def build_tasks(params: Params) -> list[Task]:
             HumanEval(
                 Path(evaluate.humaneval_data),
                 evaluate.humaneval_tasks,
+                evaluate.humaneval_completions,
+                tuple(evaluate.humaneval_k),
+                evaluate.humaneval_temperature,
                 evaluate.humaneval_max_new_tokens,
                 evaluate.humaneval_timeout_s,
                 Sandbox(evaluate.allow_unsafe_execution),

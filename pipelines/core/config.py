@@ -464,6 +464,9 @@ class Evaluate(Section):
     mmlu_shots: NonNegative
     humaneval_data: str
     humaneval_tasks: NonNegative
+    humaneval_completions: Positive  # of each task
+    humaneval_k: list[Positive]  # of pass@k, at most humaneval_completions
+    humaneval_temperature: Annotated[float, Field(ge=0)]
     humaneval_max_new_tokens: Positive
     humaneval_timeout_s: PositiveFloat
     allow_unsafe_execution: bool
