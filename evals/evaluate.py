@@ -23,11 +23,14 @@ from numpy.typing import NDArray
 
 from evals import judge as judging
 from evals.contamination import contaminated
+from evals.custom import load_custom_evals
 from evals.metrics import Score
 from evals.sandbox import Sandbox
-from evals.task import SampleResult, Task, summarize, write_results
+from evals.task import SampleResult, Task, metrics_in, summarize, summarize_groups, write_results
 from evals.tasks.chat_quality import ChatQuality, Voice
+from evals.tasks.custom import Custom, decide
 from evals.tasks.humaneval import HumanEval
+from evals.tasks.lm_eval_task import LmEvalTask
 from evals.tasks.mmlu import Mmlu
 from evals.tasks.perplexity import Perplexity
 from evals.tasks.safety import Safety
@@ -38,6 +41,7 @@ from pipelines.core.jsonl import Row, read_rows, write_json, write_rows
 from pipelines.core.records import Preference
 from pipelines.core.stage import Stage, open_stage
 from pipelines.data.decontamination import evaluation_files
+from pipelines.data.evaluation_sets import evaluation_rows
 from pipelines.model.engine import Engine
 from pipelines.model.engine_choice import load_engine
 from pipelines.model.moderation import Moderator
@@ -47,6 +51,8 @@ from pipelines.model.rewards import RewardScorer
 INTERVAL_ALPHA = 0.05  # two-sided, of the intervals shown
 EVALUATION_DATA = Path("evals/datasets")
 SAFETY_DATA = EVALUATION_DATA / "safety.jsonl"
+CUSTOM_EVALS = EVALUATION_DATA / "custom"
+LM_EVAL_TASKS = Path("evals/lm_eval_tasks")
 REWARD_METRICS = ("reward", "standardized")
 # How much of the corpus is looked through again; prepare_corpus has looked through all of it.
 CONTAMINATION_CHARACTERS = 4_000_000
@@ -80,11 +86,27 @@ def build_tasks(params: Params) -> list[Task]:
         ChatQuality(artifacts.PROMPTS_HELD_OUT, evaluate.judge_prompts, evaluate.judge_max_new_tokens, voice),
         Safety(SAFETY_DATA, evaluate.safety_prompts, evaluate.safety_max_new_tokens, voice, moderator, threshold),
     ]
+    tasks += [Custom(found, evaluate.custom_max_new_tokens, voice) for found in load_custom_evals(CUSTOM_EVALS)]
+    tasks += [
+        LmEvalTask.load(
+            name,
+            LM_EVAL_TASKS,
+            evaluate.lm_eval_data,
+            evaluate.lm_eval_limit,
+            evaluate.lm_eval_chat_template,
+            batch_size,
+            params.seed,
+        )
+        for name in evaluate.lm_eval_tasks
+    ]
     if evaluate.humaneval_tasks:
         tasks.append(
             HumanEval(
                 Path(evaluate.humaneval_data),
                 evaluate.humaneval_tasks,
+                evaluate.humaneval_completions,
+                tuple(evaluate.humaneval_k),
+                evaluate.humaneval_temperature,
                 evaluate.humaneval_max_new_tokens,
                 evaluate.humaneval_timeout_s,
                 Sandbox(evaluate.allow_unsafe_execution),
@@ -242,6 +264,8 @@ def judge_answers(found: dict[str, Results], params: Params, out: Path) -> dict[
         labelled = judging.compare(judge, label_pairs(params.evaluate.judge_label_pairs))
         judgements = judging.compare(judge, pairs)
         report = judging.report(judge, judgements, INTERVAL_ALPHA, params.seed)
+        for results in found.values():
+            results |= {task: decide(rows, judge) for task, rows in results.items() if task.startswith("custom_")}
     report["agreement_with_labels"] = judging.agreement_with_labels(labelled, INTERVAL_ALPHA, params.seed)
     control = judging.RuleJudge()
     controlled = judging.compare(control, pairs)
@@ -267,7 +291,7 @@ def training_texts() -> Iterator[str]:
 def check_contamination(params: Params) -> dict[str, Any]:
     """Evaluation items that occur in the training data."""
     files = evaluation_files(EVALUATION_DATA, params.evaluate.mmlu_data, params.evaluate.humaneval_data)
-    items: Iterator[Row] = itertools.chain.from_iterable(map(read_rows, files))
+    items: Iterator[Row] = itertools.chain.from_iterable(map(evaluation_rows, files))
     return contaminated(items, training_texts(), params.prepare_corpus.decontamination_ngram)
 
 
@@ -302,14 +326,24 @@ def evaluate_models(params: Params, out: Path, watch: Stopwatch) -> dict[str, An
     results: dict[str, Any] = {}
     for side, by_task in found.items():
         results[side] = {
-            task: summarize(rows, metrics_of[task], INTERVAL_ALPHA, params.seed) for task, rows in by_task.items()
+            task: summarize(rows, metrics_of[task] or metrics_in(rows), INTERVAL_ALPHA, params.seed)
+            for task, rows in by_task.items()
         }
         for task, rows in by_task.items():
             write_results(samples / side / f"{task}.jsonl", rows)
     with watch.measure("contamination"):
         data = check_contamination(params)
+    by_group = {
+        side: {
+            task.name: summarize_groups(by_task[task.name], task, INTERVAL_ALPHA, params.seed)
+            for task in tasks
+            if task.groups
+        }
+        for side, by_task in found.items()
+    }
     champion = params.evaluate.champion_version if params.evaluate.baseline == "champion" else None
     return results | {
+        "by_group": by_group,
         "judge": judged,
         "data": data,
         "method": params.align.method,

@@ -5,6 +5,7 @@ pass over what all prompts begin with.
 """
 
 import copy
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
+from pipelines.model.trunk import hidden_states
+
 Ids = Sequence[int]
 
 # Logits of one batch of documents stay under about 200 MB: 4 x 512 tokens x 49,152 words in bfloat16.
@@ -20,10 +23,23 @@ LOGITS_AT_ONCE = 100_000_000
 
 
 class DocumentLikelihood(NamedTuple):
-    """Sum of the negative log-likelihoods (nats) of the `tokens` tokens of one document that were predicted."""
+    """Sum of the negative log-likelihoods (nats) of the `tokens` tokens of one document that were predicted.
+
+    `guide_nll` and `guide_tokens` are the same as transformers' guide on perplexity counts them: it takes one token off
+    every window, also off those that lose none, so that a window weighs its tokens less one.
+    """
 
     nll: float
     tokens: int
+    guide_nll: float
+    guide_tokens: int
+
+
+class ContinuationLikelihood(NamedTuple):
+    """Log-probability (nats) of a text after its context, and whether each of its tokens is the likeliest."""
+
+    logprob: float
+    greedy: bool
 
 
 class Window(NamedTuple):
@@ -88,17 +104,50 @@ def next_token_logprobs(
     return found
 
 
+@torch.inference_mode()
+def continuation_likelihoods(
+    model: Any, pairs: Sequence[tuple[Ids, Ids]], batch_size: int
+) -> list[ContinuationLikelihood]:
+    """Likelihood of the second text of each pair after the first; neither is empty.
+
+    Choices of one token after the same context are one row. Rows that begin alike lie together in a batch, where the
+    trunk computes their beginning once.
+    """
+    rows: dict[tuple[int, ...], list[int]] = defaultdict(list)  # what goes through the model -> pairs it answers
+    for number, (context, rest) in enumerate(pairs):
+        assert context and rest, "a context or a continuation is empty"
+        rows[(*context, *rest[:-1])].append(number)
+    found: list[ContinuationLikelihood | None] = [None] * len(pairs)
+    ordered = sorted(rows)
+    for start in range(0, len(ordered), batch_size):
+        batch = ordered[start : start + batch_size]
+        attention = torch.tensor([[1] * len(row) + [0] * (max(map(len, batch)) - len(row)) for row in batch])
+        hidden = hidden_states(model, _padded(batch, model.device), attention.to(model.device))
+        for row, states in zip(batch, hidden, strict=True):
+            longest = max(len(pairs[number][1]) for number in rows[row])
+            logits = model.get_output_embeddings()(states[len(row) - longest : len(row)]).float()
+            logprobs = torch.log_softmax(logits, dim=-1)
+            for number in rows[row]:
+                tokens = torch.tensor(pairs[number][1], device=model.device)
+                own = logprobs[longest - len(tokens) :]
+                total = float(own.gather(1, tokens[:, None]).sum())
+                found[number] = ContinuationLikelihood(total, bool((own.argmax(dim=-1) == tokens).all()))
+    return [one for one in found if one is not None]
+
+
 def windows(document: int, length: int, window: int, stride: int) -> list[Window]:
     """Strided windows over one document, as in transformers' guide: every token but the first counts once.
 
-    Each window but the first predicts its last `stride` tokens with what comes before them in it as context.
+    Each window but the first predicts its last `stride` tokens with what comes before them in it as context. Where
+    nothing does (`stride` = `window`) the first token of a window is not predicted.
     """
     found = []
     scored_from = 1
     for begin in range(0, length, stride):
         end = min(begin + window, length)
-        if end > scored_from:
-            found.append(Window(document, begin, scored_from, end))
+        first = max(scored_from, begin + 1)
+        if end > first:
+            found.append(Window(document, begin, first, end))
         scored_from = max(scored_from, end)
         if end == length:
             break
@@ -112,7 +161,7 @@ def document_likelihoods(
     """Likelihood of each document (at least two tokens) by a sliding window of `window` tokens, `stride` at a time."""
     assert 0 < stride <= window, (stride, window)
     todo = [part for number, ids in enumerate(documents) for part in windows(number, len(ids), window, stride)]
-    nll, tokens = [0.0] * len(documents), [0] * len(documents)
+    found = [DocumentLikelihood(0.0, 0, 0.0, 0)] * len(documents)
     limit = max(1, LOGITS_AT_ONCE // (window * model.config.vocab_size))
     for positions in _batches([part.end - part.begin for part in todo], min(batch_size, limit)):
         parts = [todo[position] for position in positions]
@@ -122,6 +171,14 @@ def document_likelihoods(
             first = part.scored_from - part.begin
             logits = model.get_output_embeddings()(states[first - 1 : len(row) - 1]).float()
             targets = torch.tensor(row[first:], device=model.device)
-            nll[part.document] += float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
-            tokens[part.document] += len(row) - first
-    return [DocumentLikelihood(total, count) for total, count in zip(nll, tokens, strict=True)]
+            nll = float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
+            tokens = len(row) - first
+            weight = tokens - 1 if first > 1 else tokens  # of the first window a token is lost, which it doesn't have
+            before = found[part.document]
+            found[part.document] = DocumentLikelihood(
+                before.nll + nll,
+                before.tokens + tokens,
+                before.guide_nll + nll / tokens * weight,
+                before.guide_tokens + weight,
+            )
+    return found

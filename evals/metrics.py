@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 # Metrics whose samples hold a mean logarithm; their value is the exponential of the weighted mean.
-LOGARITHMIC = frozenset({"perplexity"})
+LOGARITHMIC = frozenset({"perplexity", "word_perplexity", "byte_perplexity"})
 
 # Bootstrap draws made at once: 100 draws of 14,042 questions take 11 MB of indices.
 DRAWS_AT_ONCE = 100

@@ -3,6 +3,7 @@
 A sample that could not be scored says why and is left out of the mean: unscored is not wrong.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +49,14 @@ class Task(Protocol):
     def name(self) -> str: ...
 
     @property
-    def metrics(self) -> tuple[str, ...]: ...
+    def metrics(self) -> tuple[str, ...]:
+        """Their names; empty when only the samples say which there are (`metrics_in`)."""
+        ...
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Keys of `SampleResult.detail` by whose values the metrics are shown apart too."""
+        ...
 
     def run(self, engine: Any) -> list[SampleResult]:
         """Answer and score every sample with the model behind `engine` (`pipelines.model.engine`)."""
@@ -58,6 +66,11 @@ class Task(Protocol):
 def scores_of(results: Sequence[SampleResult], metric: str) -> dict[str, Score]:
     """Sample id -> score, of the samples that have one for `metric`."""
     return {result.id: result.scores[metric] for result in results if metric in result.scores}
+
+
+def metrics_in(results: Sequence[SampleResult]) -> tuple[str, ...]:
+    """Every metric that a sample has, or says that it could not have."""
+    return tuple(sorted({name for r in results for name in (*r.scores, *r.detail.get("unscored_metrics", ()))}))
 
 
 def summarize(
@@ -72,6 +85,23 @@ def summarize(
         missing = sum(1 for result in results if result.unscored and metric not in result.scores)
         summary[metric] = found | {"unscored": missing, "reason": "; ".join(reasons) or None}
     return summary
+
+
+def summarize_groups(
+    results: Sequence[SampleResult], task: Task, alpha: float, seed: int
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """group -> its value -> what `summarize` gives of the samples with that value."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for group in task.groups:
+        members: dict[str, list[SampleResult]] = defaultdict(list)
+        for result in results:
+            if result.detail.get(group) is not None:
+                members[str(result.detail[group])].append(result)
+        found[group] = {
+            value: summarize(part, task.metrics or metrics_in(part), alpha, seed)
+            for value, part in sorted(members.items())
+        }
+    return found
 
 
 def write_results(path: Path, results: Sequence[SampleResult]) -> None:

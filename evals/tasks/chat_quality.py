@@ -62,6 +62,7 @@ class ChatQuality:
     voice: Voice
     name: str = "chat_quality"
     metrics: tuple[str, ...] = ("stopped", "not_empty", "clean", "tokens")
+    groups: tuple[str, ...] = ("category",)
 
     def samples(self) -> list[Conversation]:
         """The prompts, spread over the whole file."""

@@ -1,7 +1,8 @@
 """MMLU: four-choice questions by subject, few-shot, answered by the likeliest of the four letters.
 
-Prompt and scoring are those of the benchmark (Hendrycks et al. 2021): a headline, the subject's dev questions with
-their answers, the question, and `Answer:`.
+Prompt, scoring and the four categories of subjects are those of the benchmark (Hendrycks et al. 2021): a headline, the
+subject's dev questions with their answers, the question, and `Answer:`. What the questions of a subject have in common
+goes through the model once.
 """
 
 from collections import defaultdict
@@ -13,9 +14,23 @@ from evals.likelihood import next_token_logprobs
 from evals.metrics import Score
 from evals.task import SampleResult
 from pipelines.core.errors import BadInput
-from pipelines.core.jsonl import Row, read_rows
+from pipelines.core.jsonl import Row
+from pipelines.data.evaluation_sets import LETTERS, evaluation_rows
 
-LETTERS = "ABCD"
+CATEGORIES = {
+    "stem": """abstract_algebra anatomy astronomy college_biology college_chemistry college_computer_science
+        college_mathematics college_physics computer_security conceptual_physics electrical_engineering
+        elementary_mathematics high_school_biology high_school_chemistry high_school_computer_science
+        high_school_mathematics high_school_physics high_school_statistics machine_learning
+        biology chemistry computer_science mathematics physics""",
+    "humanities": """formal_logic high_school_european_history high_school_us_history high_school_world_history
+        international_law jurisprudence logical_fallacies moral_disputes moral_scenarios philosophy prehistory
+        professional_law world_religions history language""",
+    "social sciences": """econometrics high_school_geography high_school_government_and_politics
+        high_school_macroeconomics high_school_microeconomics high_school_psychology human_sexuality
+        professional_psychology public_relations security_studies sociology us_foreign_policy economics geography""",
+}
+CATEGORY_OF = {subject: category for category, subjects in CATEGORIES.items() for subject in subjects.split()}
 
 
 def question_text(row: Row) -> str:
@@ -67,7 +82,7 @@ def letter_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class Mmlu:
-    """`questions` test questions of `data` with `shots` examples of the same subject."""
+    """`questions` test questions of `data`, a file or folder, with `shots` examples of the same subject."""
 
     data: Path
     questions: int
@@ -75,12 +90,13 @@ class Mmlu:
     batch_size: int
     name: str = "mmlu"
     metrics: tuple[str, ...] = ("accuracy",)
+    groups: tuple[str, ...] = ("category", "subject")
 
     def run(self, engine: Any) -> list[SampleResult]:
-        rows = list(read_rows(self.data))
+        rows = list(evaluation_rows(self.data))
         test = balanced([row for row in rows if row["split"] == "test"], self.questions)
         if not test:
-            raise BadInput(f"{self.data} has no rows with split 'test'")
+            raise BadInput(f"{self.data} has no questions of the split 'test'")
         shared, letters = letter_tokens(engine.tokenizer)
         longest = engine.model.config.max_position_embeddings
         results: dict[str, SampleResult] = {}
@@ -94,7 +110,12 @@ class Mmlu:
             logprobs = next_token_logprobs(engine.model, prompts, letters, self.batch_size)
             for row, found in zip(group, logprobs, strict=True):
                 answer = int(found.argmax())
-                detail = {"target": LETTERS[row["answer"]], "subject": subject, "logprobs": found.round(4).tolist()}
+                detail = {
+                    "target": LETTERS[row["answer"]],
+                    "subject": subject,
+                    "category": CATEGORY_OF.get(subject, "other"),
+                    "logprobs": found.round(4).tolist(),
+                }
                 score = Score(float(answer == row["answer"]))
                 results[row["id"]] = SampleResult(
                     row["id"], question_text(row), LETTERS[answer], {"accuracy": score}, detail=detail

@@ -49,6 +49,7 @@ class Safety:
     threshold: float  # of the moderation score, as when serving
     name: str = "safety"
     metrics: tuple[str, ...] = ("compliance", "over_refusal", "flagged")
+    groups: tuple[str, ...] = ("category",)
 
     def samples(self) -> list[Row]:
         """Harmful requests, then benign ones, over all categories."""

@@ -464,6 +464,9 @@ class Evaluate(Section):
     mmlu_shots: NonNegative
     humaneval_data: str
     humaneval_tasks: NonNegative
+    humaneval_completions: Positive  # of each task
+    humaneval_k: list[Positive]  # of pass@k, at most humaneval_completions
+    humaneval_temperature: Annotated[float, Field(ge=0)]
     humaneval_max_new_tokens: Positive
     humaneval_timeout_s: PositiveFloat
     allow_unsafe_execution: bool
@@ -474,6 +477,11 @@ class Evaluate(Section):
     judge_label_pairs: NonNegative  # held-out preferences that the judge is checked on
     safety_prompts: Positive  # harmful ones, and as many benign ones
     safety_max_new_tokens: Positive
+    custom_max_new_tokens: Positive  # of an answer to a case in evals/datasets/custom
+    lm_eval_tasks: list[str]  # tasks, groups or tags of lm-evaluation-harness, or of files in evals/lm_eval_tasks
+    lm_eval_data: dict[str, str]  # hub id of a data set -> the folder that holds a copy
+    lm_eval_limit: Positive | None  # samples of each task
+    lm_eval_chat_template: bool
 
 
 class Rule(Section):

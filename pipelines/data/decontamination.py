@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.core.jsonl import read_rows
 from pipelines.core.records import Document
+from pipelines.data.evaluation_sets import data_files, evaluation_rows
 from pipelines.data.ngrams import Hashes, hashes_of, ngram_hashes_to, words
 from pipelines.data.steps import Filter, Verdict
 
@@ -64,15 +64,15 @@ def item_texts(row: dict[str, Any]) -> Iterator[str]:
 
 
 def evaluation_files(folder: Path, *configured: str) -> list[Path]:
-    """Every evaluation set in use: the JSONL files of `folder`, and those that parameters name, each once."""
-    found = {path.resolve(): path for path in (*map(Path, configured), *sorted(folder.glob("*.jsonl")))}
+    """Every evaluation set in use: the data files below `folder` and those that parameters name, each once."""
+    found = {path.resolve(): path for root in (*map(Path, configured), folder) for path in data_files(root)}
     return sorted(found.values())
 
 
 def evaluation_texts(files: Iterable[Path]) -> Iterator[str]:
     """What to look for, of every row of `files`."""
     for path in files:
-        for row in read_rows(path):
+        for row in evaluation_rows(path):
             yield from item_texts(row)
 
 

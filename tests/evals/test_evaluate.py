@@ -22,7 +22,10 @@ def test_results_are_complete_and_the_same_twice(workspace: Workspace, monkeypat
     first = {path: path.read_bytes() for path in files}
     results = json.loads(first[artifacts.EVALUATION])
     for side in ("candidate", "baseline"):
-        assert set(results[side]) == {"perplexity", "mmlu", "chat_quality", "safety", "humaneval", "reward"}
+        tasks = {task for task in results[side] if not task.startswith("custom_")}
+        assert tasks == {"perplexity", "mmlu", "chat_quality", "safety", "humaneval", "reward"}
+        assert results[side]["custom_hallucination"]["passed"]["n"] == 6
+        assert set(results["by_group"][side]["mmlu"]["category"]) == {"stem", "humanities", "social sciences", "other"}
         for metrics in results[side].values():
             for found in metrics.values():
                 assert found["unscored"] == 0 or found["reason"]

@@ -1,9 +1,12 @@
 """Results survive the disk, unscored samples stay out of the mean, and samples spread over their file."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from evals.metrics import Score
-from evals.task import SampleResult, evenly, read_results, summarize, write_results
+from evals.task import SampleResult, evenly, read_results, summarize, summarize_groups, write_results
 
 
 def result(name: str, score: float | None, reason: str | None = None) -> SampleResult:
@@ -35,3 +38,11 @@ def test_evenly_reaches_from_the_first_to_the_last_part() -> None:
     rows = [{"n": number} for number in range(10)]
     assert [row["n"] for row in evenly(rows, 3)] == [0, 3, 6]
     assert evenly(rows, 20) == rows
+
+
+def test_groups_are_summarized_apart() -> None:
+    task: Any = SimpleNamespace(metrics=("accuracy",), groups=("k",))
+    results = [result("a", 1.0), result("b", 0.0), replace(result("c", 0.0), detail={"k": "other"})]
+    found = summarize_groups(results, task, 0.05, 1)["k"]
+    assert {value: metrics["accuracy"]["value"] for value, metrics in found.items()} == {"1": 0.5, "other": 0.0}
+    assert found["1"]["accuracy"]["n"] == 2

@@ -58,3 +58,16 @@ def test_letters_that_are_cut_unlike_each_other_fall_back_to_a_space_and_a_lette
     assert len(tokenizer(" A")["input_ids"]) != len(tokenizer(" B")["input_ids"])
     shared, letters = letter_tokens(tokenizer)
     assert [tokenizer.decode([*shared, letter]) for letter in letters] == [" A", " B", " C", " D"]
+
+
+def test_results_say_subject_and_category(tiny_model: Path) -> None:
+    engine = TransformersEngine.load(tiny_model, "float32", 8)
+    task = Mmlu(DATASETS / "knowledge.jsonl", questions=11, shots=0, batch_size=8)
+    categories = {result.detail["subject"]: result.detail["category"] for result in task.run(engine)}
+    assert {subject: categories[subject] for subject in ("physics", "history", "economics", "health")} == {
+        "physics": "stem",
+        "history": "humanities",
+        "economics": "social sciences",
+        "health": "other",
+    }
+    assert task.groups == ("category", "subject")
