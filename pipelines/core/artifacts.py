@@ -96,6 +96,7 @@ RUN = Path(".run")
 RUN_INFO = RUN / "run.json"
 FAILURES = RUN / "failures"
 STAGE_LOG = RUN / "stages"
+EVALUATION_PROGRESS = RUN / "evaluate"  # what a killed evaluation goes on from
 PUSHED = RUN / "push_tasks.json"
 WAITING = RUN / "wait.json"  # {progress, says}: what the last look at the labels found
 REGISTERED = RUN / "register.json"
