@@ -115,6 +115,16 @@ def aligned_model(method: str) -> Path:
     return ROOT / method
 
 
+def curve_of(stage: str) -> Path:
+    """Where a trainer's figures over its steps lie: {step, loss, …} a line."""
+    return ROOT / stage / "curve.jsonl"
+
+
+def curve_progress_of(stage: str) -> Path:
+    """Where they lie while it trains."""
+    return RUN / "curves" / f"{stage}.jsonl"
+
+
 def checkpoints_of(stage: str) -> Path:
     """Where a trainer keeps what it goes on from when it was killed."""
     return RUN / "checkpoints" / stage
