@@ -1,34 +1,40 @@
 """Measures the aligned model and its baseline on the same samples.
 
-In:  the aligned model, the baseline (artifacts/sft, or the registry's pinned champion), the reward model, the base
-     model as judge, held-out documents and prompts, held-out preferences, the moderation model.
-Out: artifacts/evaluate/results.json (every mean with n, standard error and interval, for both models; judge;
-     contamination) and samples/<candidate|baseline>/<task>.jsonl, samples/judge.jsonl, samples/control.jsonl.
+In:  the aligned model, the baseline (artifacts/sft, or the registry's pinned champion), the base model (which is also
+     the judge), the reward model, held-out documents and prompts, held-out preferences, the moderation model.
+Out: artifacts/evaluate/results.json (every mean with n, standard error and interval, for each model; judge;
+     contamination) and samples/<candidate|baseline|base>/<task>.jsonl, samples/{judge,grades,control}.jsonl.
+
+A killed evaluation goes on after the last task, and the last reply of a judge, that it finished.
 """
 
 import contextlib
 import gc
 import itertools
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evals import judge as judging
 from evals.contamination import contaminated
 from evals.custom import load_custom_evals
+from evals.judge import Answer
+from evals.judging import compared_answers, held_out_preferences, judge_answers, said
 from evals.metrics import Score
+from evals.progress import Progress, identity_of
 from evals.sandbox import Sandbox
 from evals.task import SampleResult, Task, metrics_in, summarize, summarize_groups, write_results
 from evals.tasks.chat_quality import ChatQuality, Voice
-from evals.tasks.custom import Custom, decide
+from evals.tasks.custom import Custom
 from evals.tasks.humaneval import HumanEval
 from evals.tasks.lm_eval_task import LmEvalTask
 from evals.tasks.mmlu import Mmlu
@@ -37,9 +43,8 @@ from evals.tasks.safety import Safety
 from pipelines.core import artifacts, registry
 from pipelines.core.config import Params
 from pipelines.core.errors import BadInput
-from pipelines.core.jsonl import Row, read_rows, write_json, write_rows
-from pipelines.core.records import Preference
-from pipelines.core.stage import Stage, open_stage
+from pipelines.core.jsonl import Row, read_rows, write_json
+from pipelines.core.stage import Stage, open_stage, ran_out_of_memory
 from pipelines.data.decontamination import evaluation_files
 from pipelines.data.evaluation_sets import evaluation_rows
 from pipelines.model.engine import Engine
@@ -53,6 +58,7 @@ EVALUATION_DATA = Path("evals/datasets")
 SAFETY_DATA = EVALUATION_DATA / "safety.jsonl"
 CUSTOM_EVALS = EVALUATION_DATA / "custom"
 LM_EVAL_TASKS = Path("evals/lm_eval_tasks")
+CODE = (Path("evals"), Path("pipelines/model"))  # decides the results as the data do
 REWARD_METRICS = ("reward", "standardized")
 # How much of the corpus is looked through again; prepare_corpus has looked through all of it.
 CONTAMINATION_CHARACTERS = 4_000_000
@@ -117,17 +123,6 @@ def build_tasks(params: Params) -> list[Task]:
 
 
 @contextlib.contextmanager
-def baseline_folder(params: Params) -> Iterator[Path]:
-    """The model to compare with: the pinned champion, or else the model that alignment started from."""
-    number = params.evaluate.champion_version
-    if params.evaluate.baseline == "sft" or number is None:
-        yield artifacts.SFT
-        return
-    with TemporaryDirectory() as folder:
-        yield registry.download(number, Path(folder))
-
-
-@contextlib.contextmanager
 def loaded(folder: Path, params: Params) -> Iterator[Engine]:
     """An engine for the model in `folder`, gone afterwards: two large models need not fit at once."""
     if not (folder / "config.json").exists():
@@ -141,6 +136,35 @@ def loaded(folder: Path, params: Params) -> Iterator[Engine]:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+class ChampionMissing(Exception):
+    """The champion to compare with can't be fetched or loaded: every comparison with it stays open."""
+
+
+@contextlib.contextmanager
+def baseline_engine(params: Params) -> Iterator[Engine]:
+    """The model to compare with: the pinned champion, or else the model that alignment started from.
+
+    Raises:
+        ChampionMissing: it is a champion, and its files are gone or hold no model that works.
+    """
+    number = params.evaluate.champion_version
+    with contextlib.ExitStack() as stack:
+        if params.evaluate.baseline == "sft" or number is None:
+            yield stack.enter_context(loaded(artifacts.SFT, params))
+            return
+        try:
+            folder = registry.download(number, Path(stack.enter_context(TemporaryDirectory())))
+        except BadInput as error:
+            raise ChampionMissing(f"the champion, version {number}, is gone: {error}") from error
+        try:
+            engine = stack.enter_context(loaded(folder, params))
+        except Exception as error:  # a broken folder makes libraries raise all kinds
+            if ran_out_of_memory(error):
+                raise
+            raise ChampionMissing(f"the champion, version {number}, does not load: {error}") from error
+        yield engine
 
 
 class Stopwatch:
@@ -159,120 +183,64 @@ class Stopwatch:
 Results = dict[str, list[SampleResult]]
 
 
-def run_tasks(engine: Engine, tasks: Sequence[Task], watch: Stopwatch) -> Results:
-    """Task name -> results of the model behind `engine`."""
+def run_tasks(side: str, engine: Engine, tasks: Sequence[Task], progress: Progress, watch: Stopwatch) -> Results:
+    """Task name -> results of the model behind `engine`; what an earlier try finished is not run again."""
     results = {}
     for task in tasks:
         with watch.measure(task.name):
-            results[task.name] = task.run(engine)
+            results[task.name] = progress.results(side, task.name, partial(task.run, engine))
     return results
 
 
 Chat = list[dict[str, str]]
 
 
-def rewards(answers: Sequence[tuple[Chat, judging.Answer]], scorer: RewardScorer) -> NDArray[np.float64]:
+def rewards(answers: Sequence[tuple[Chat, Answer]], scorer: RewardScorer) -> NDArray[np.float64]:
     """The reward model's score of each (chat, answer), rendered as in its training: without the system prompt."""
     rendered = [render_answer(scorer.tokenizer, chat, answer.text, answer.stopped) for chat, answer in answers]
     return np.array(scorer.score(rendered))
+
+
+class RewardScale(NamedTuple):
+    """Where the baseline's rewards lie."""
+
+    mean: float
+    deviation: float
+
+
+def reward_scores(value: float, scale: RewardScale | None) -> dict[str, Score]:
+    """The raw reward, and on `scale` if there is one."""
+    raw = {"reward": Score(value)}
+    return raw | {"standardized": Score((value - scale.mean) / scale.deviation)} if scale else raw
 
 
 def add_rewards(found: dict[str, Results], params: Params) -> None:
     """Add the task `reward`: held-out rewards of both models' answers by this run's reward model.
 
     A reward has no unit of its own, so `standardized` counts from the baseline's mean in standard deviations over
-    the baseline's answers and those of the held-out preferences together.
+    the baseline's answers and those of the held-out preferences together. Without a baseline it is left out.
     """
     scorer = RewardScorer.load(artifacts.REWARD_MODEL, params.evaluate.dtype)
     chats = {row["id"]: row["messages"] for row in read_rows(artifacts.PROMPTS_HELD_OUT)}
     raw = {
         side: rewards([(chats[result.id], said(result)) for result in results["chat_quality"]], scorer)
         for side, results in found.items()
+        if results
     }
     labelled = [
         (preference.prompt.chat, answer)
-        for preference in held_out_preferences(params.evaluate.judge_label_pairs)
+        for preference in held_out_preferences(params.judge.label_pairs)
         for answer in compared_answers(preference)
     ]
-    spread = np.concatenate([raw["baseline"], rewards(labelled, scorer)])
-    mean, deviation = float(raw["baseline"].mean()), float(spread.std()) or 1.0
+    scale = None
+    if "baseline" in raw:
+        spread = np.concatenate([raw["baseline"], rewards(labelled, scorer)])
+        scale = RewardScale(float(raw["baseline"].mean()), float(spread.std()) or 1.0)
     for side, values in raw.items():
         found[side]["reward"] = [
-            replace(answer, scores={"reward": Score(value), "standardized": Score((value - mean) / deviation)})
+            replace(answer, scores=reward_scores(value, scale))
             for answer, value in zip(found[side]["chat_quality"], values.tolist(), strict=True)
         ]
-
-
-def said(result: SampleResult) -> judging.Answer:
-    """The answer that a result of chat_quality holds."""
-    return judging.Answer(result.response, result.detail["finish_reason"] == "stop")
-
-
-def compared_answers(preference: Preference) -> tuple[judging.Answer, judging.Answer]:
-    """The chosen and the rejected answer."""
-    return (
-        judging.Answer(preference.chosen, preference.chosen_stopped),
-        judging.Answer(preference.rejected, preference.rejected_stopped),
-    )
-
-
-def held_out_preferences(count: int) -> list[Preference]:
-    """The first `count` preferences that the reward model was not trained on."""
-    return [Preference.from_row(row) for row in itertools.islice(read_rows(artifacts.PREFERENCES_HELD_OUT), count)]
-
-
-def answer_pairs(found: dict[str, Results]) -> list[judging.Pair]:
-    """Both models' answers to the same prompts."""
-    return [
-        judging.Pair(candidate.id, candidate.prompt, said(candidate), said(baseline), candidate.detail["category"])
-        for candidate, baseline in zip(
-            found["candidate"]["chat_quality"], found["baseline"]["chat_quality"], strict=True
-        )
-    ]
-
-
-def label_pairs(count: int) -> list[judging.Pair]:
-    """Held-out preferences as pairs whose candidate is the answer that people chose."""
-    return [
-        judging.Pair(
-            preference.id,
-            preference.prompt.messages[-1].content,
-            *compared_answers(preference),
-            preference.prompt.category,
-        )
-        for preference in held_out_preferences(count)
-    ]
-
-
-@contextlib.contextmanager
-def opened_judge(params: Params) -> Iterator[judging.Judge]:
-    """The endpoint that params name, or the base model, which no reward has touched."""
-    evaluate = params.evaluate
-    if evaluate.judge_endpoint is not None:
-        if evaluate.judge_model is None:
-            raise BadInput("evaluate.judge_endpoint needs evaluate.judge_model: the model's name at that address")
-        yield judging.EndpointJudge(evaluate.judge_endpoint, evaluate.judge_model)
-        return
-    with loaded(artifacts.PRETRAIN, params) as engine:
-        yield judging.LocalJudge("base model", engine, evaluate.batch_size)
-
-
-def judge_answers(found: dict[str, Results], params: Params, out: Path) -> dict[str, Any]:
-    """The judge's report, with its agreement with the labels, and the control's beside it."""
-    pairs = answer_pairs(found)
-    with opened_judge(params) as judge:
-        labelled = judging.compare(judge, label_pairs(params.evaluate.judge_label_pairs))
-        judgements = judging.compare(judge, pairs)
-        report = judging.report(judge, judgements, INTERVAL_ALPHA, params.seed)
-        for results in found.values():
-            results |= {task: decide(rows, judge) for task, rows in results.items() if task.startswith("custom_")}
-    report["agreement_with_labels"] = judging.agreement_with_labels(labelled, INTERVAL_ALPHA, params.seed)
-    control = judging.RuleJudge()
-    controlled = judging.compare(control, pairs)
-    report["control"] = judging.report(control, controlled, INTERVAL_ALPHA, params.seed)
-    write_rows(out / "judge.jsonl", (judgement.to_row() for judgement in judgements))
-    write_rows(out / "control.jsonl", (judgement.to_row() for judgement in controlled))
-    return report
 
 
 def training_texts() -> Iterator[str]:
@@ -298,9 +266,9 @@ def check_contamination(params: Params) -> dict[str, Any]:
 def shown_metrics(results: dict[str, Any]) -> dict[str, float]:
     """The flat numbers of the metrics file; what is unscored is left out."""
     metrics: dict[str, float] = {}
-    for prefix, side in (("", "candidate"), ("baseline_", "baseline")):
+    for prefix, side in (("", "candidate"), ("baseline_", "baseline"), ("base_", "base")):
         for name, (task, metric) in SHOWN.items():
-            value = results[side].get(task, {}).get(metric, {}).get("value")
+            value = results.get(side, {}).get(task, {}).get(metric, {}).get("value")
             if value is not None:
                 metrics[prefix + name] = value
     for name, report in (("judge_win_rate", results["judge"]), ("control_win_rate", results["judge"]["control"])):
@@ -309,20 +277,45 @@ def shown_metrics(results: dict[str, Any]) -> dict[str, float]:
     return metrics
 
 
+def inputs_of(params: Params) -> list[Path]:
+    """What the tasks' results are a function of, beside the parameters."""
+    data = [Path(params.evaluate.mmlu_data), Path(params.evaluate.humaneval_data)]
+    models = [artifacts.PRETRAIN, artifacts.SFT, artifacts.aligned_model(params.align.method)]
+    written = [artifacts.CORPUS_HELD_OUT, artifacts.PROMPTS_HELD_OUT, artifacts.TRAIN_MODERATION]
+    return [*data, *models, *written, *CODE]
+
+
+def run_models(params: Params, tasks: Sequence[Task], watch: Stopwatch) -> tuple[dict[str, Results], str | None]:
+    """Side -> results, and why the baseline has none."""
+    progress = Progress.of(artifacts.EVALUATION_PROGRESS, identity_of(params, inputs_of(params)))
+    sides = {
+        "baseline": baseline_engine(params),
+        "candidate": loaded(artifacts.aligned_model(params.align.method), params),
+    }
+    if params.evaluate.compare_base:
+        sides["base"] = loaded(artifacts.PRETRAIN, params)
+    found: dict[str, Results] = {}
+    missing = None
+    for side, opened in sides.items():
+        try:
+            with watch.measure("load"), opened as engine:
+                found[side] = run_tasks(side, engine, tasks, progress, watch)
+        except ChampionMissing as error:
+            found[side], missing = {}, str(error)
+            print(f"evaluate: {missing}", flush=True)
+    return found, missing
+
+
 def evaluate_models(params: Params, out: Path, watch: Stopwatch) -> dict[str, Any]:
     """Run everything, write the samples under `out`/samples, and return what results.json holds."""
     tasks = build_tasks(params)
     metrics_of = {task.name: task.metrics for task in tasks} | {"reward": REWARD_METRICS}
-    found: dict[str, Results] = {}
-    with baseline_folder(params) as baseline:
-        for side, folder in (("baseline", baseline), ("candidate", artifacts.aligned_model(params.align.method))):
-            with watch.measure("load"), loaded(folder, params) as engine:
-                found[side] = run_tasks(engine, tasks, watch)
+    found, missing = run_models(params, tasks, watch)
     with watch.measure("reward"):
         add_rewards(found, params)
     samples = out / artifacts.EVALUATION_SAMPLES.name
     with watch.measure("judge"):
-        judged = judge_answers(found, params, samples)
+        judged = judge_answers(found, params, samples, partial(loaded, params=params), INTERVAL_ALPHA)
     results: dict[str, Any] = {}
     for side, by_task in found.items():
         results[side] = {
@@ -337,7 +330,7 @@ def evaluate_models(params: Params, out: Path, watch: Stopwatch) -> dict[str, An
         side: {
             task.name: summarize_groups(by_task[task.name], task, INTERVAL_ALPHA, params.seed)
             for task in tasks
-            if task.groups
+            if task.groups and task.name in by_task
         }
         for side, by_task in found.items()
     }
@@ -348,6 +341,7 @@ def evaluate_models(params: Params, out: Path, watch: Stopwatch) -> dict[str, An
         "data": data,
         "method": params.align.method,
         "baseline_model": f"champion, version {champion}" if champion is not None else "sft",
+        "baseline_missing": missing,
         "seed": params.seed,
         "interval_alpha": INTERVAL_ALPHA,
         "versions": {name: version(name) for name in ("numpy", "torch", "transformers")},
@@ -359,6 +353,7 @@ def run(stage: Stage) -> None:
     watch = Stopwatch()
     results = evaluate_models(stage.params, stage.out, watch)
     write_json(artifacts.EVALUATION, results)
+    shutil.rmtree(artifacts.EVALUATION_PROGRESS, ignore_errors=True)
     watch.seconds["load"] -= sum(watch.seconds[task] for task in results["candidate"] if task != "reward")
     print("seconds:", {name: round(seconds, 1) for name, seconds in watch.seconds.items()})
     stage.tracker.log_metrics({f"seconds_{name}": seconds for name, seconds in watch.seconds.items()})

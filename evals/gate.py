@@ -1,19 +1,22 @@
 """Decides whether the candidate may be released: pass, refuse or inconclusive, each rule with its numbers.
 
-In:  artifacts/evaluate (both models' scores on the same samples), the labels' and the alignment's metrics, and the
-     rules of params.gate. Nothing else: identical inputs give the identical verdict.
+In:  artifacts/evaluate (both models' scores on the same samples), the labels' and the alignment's metrics, the licences
+     of what was trained on, and the rules of params.gate. Nothing else: identical inputs give the identical verdict.
 Out: artifacts/gate/verdict.json and report_card.html.
 
-Every rule must pass (intersection-union, so alpha needs no correction). The stage succeeds for every verdict; only
-`pass` lets the DAG release.
+Every rule must pass (intersection-union, so alpha needs no correction; claims of superiority are corrected by Holm's
+method). The stage succeeds for every verdict; only `pass` lets the DAG release.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
+from evals.data_rules import data_rules
 from evals.report_card import write_report_card
-from evals.rules import Evidence, Ruling, Verdict, apply_rule
+from evals.rules import apply_rules
+from evals.rulings import Evidence, Ruling
 from evals.task import read_results
 from pipelines.core import artifacts
 from pipelines.core.config import Params
@@ -36,68 +39,19 @@ def read_evidence(method: str) -> Evidence:
         simulated_preferences=sum(simulated),
         preferences=len(simulated),
         reward_model=read_json(artifacts.metrics_of("reward_model")),
+        licenses=read_licenses(),
     )
 
 
-def data_rules(evidence: Evidence, params: Params) -> list[Ruling]:
-    """Rules on the labels, which hold for every profile."""
-    agreement, floor = evidence.labels.get("pairwise_agreement"), params.prepare_preferences.min_agreement
-    if agreement is None:
-        verdict: Verdict = "inconclusive"
-        says = "no task was ranked by several labelers, so agreement is unknown"
-    else:
-        verdict = "pass" if agreement >= floor else "refuse"
-        says = f"{agreement:.3f}, must be at least {floor:g}"
-    rulings = [
-        Ruling(
-            "label agreement",
-            "labels.pairwise_agreement",
-            "floor",
-            verdict,
-            says,
-            limit=floor,
-            candidate=agreement,
-            why="prepare_preferences.min_agreement",
-        )
-    ]
-    share = evidence.simulated_preferences / evidence.preferences if evidence.preferences else 0.0
-    allowed = params.gate.allow_simulated_labels
-    says = f"{evidence.simulated_preferences} of {evidence.preferences} preferences come from simulated labelers"
-    rulings.append(
-        Ruling(
-            "label origin",
-            "labels.simulated_share",
-            "ceiling",
-            "pass" if allowed or not evidence.simulated_preferences else "refuse",
-            says + (", which this profile allows" if allowed else ", none is allowed"),
-            limit=1.0 if allowed else 0.0,
-            candidate=share,
-            why="gate.allow_simulated_labels",
-        )
-    )
-    return rulings
-
-
-def sandbox_rule(evidence: Evidence, params: Params) -> list[Ruling]:
-    """Where a sandbox is required, unscored programs leave the verdict open."""
-    found = evidence.results["candidate"].get("humaneval", {}).get("pass_at_1")
-    if not params.gate.require_sandbox:
-        return []
-    if found is not None and found["value"] is not None and not found["unscored"]:
-        verdict, says = "pass", f"{found['n']} programs ran isolated"
-    else:
-        verdict, says = "inconclusive", f"HumanEval is unscored: {(found or {}).get('reason') or 'it was not run'}"
-    return [
-        Ruling(
-            "sandbox",
-            "humaneval.pass_at_1",
-            "floor",
-            verdict,  # type: ignore[arg-type]
-            says,
-            n=found["n"] if found else 0,
-            why="gate.require_sandbox",
-        )
-    ]
+def read_licenses() -> dict[str, list[str]]:
+    """Licence -> the sources of text, demonstrations and prompts under it."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for source in read_json(artifacts.INGEST_MANIFEST)["sources"]:
+        found[source["license"]].add(source["name"])
+    for path in (artifacts.SFT_TRAIN, artifacts.PROMPTS_LABELING, artifacts.PROMPTS_ALIGNMENT):
+        for row in read_rows(path):
+            found[row["license"]].add(row["source"])
+    return {name: sorted(sources) for name, sources in sorted(found.items())}
 
 
 def overall(rulings: Sequence[Ruling]) -> Literal["pass", "refuse", "inconclusive"]:
@@ -116,6 +70,8 @@ def notes(evidence: Evidence, params: Params) -> list[str]:
         found.append(f"HumanEval is unscored: {programs['reason']}")
     if evidence.simulated_preferences:
         found.append("the labels are simulated: nobody has looked at these answers")
+    if evidence.results.get("baseline_missing"):
+        found.append(evidence.results["baseline_missing"])
     if params.evaluate.baseline == "champion" and params.evaluate.champion_version is None:
         found.append("there is no champion yet: the baseline is the model before alignment")
     return found
@@ -123,10 +79,10 @@ def notes(evidence: Evidence, params: Params) -> list[str]:
 
 def judge_evidence(evidence: Evidence, params: Params) -> dict[str, Any]:
     """The verdict with every rule: the whole of verdict.json."""
-    rulings = [apply_rule(rule, evidence, params) for rule in params.gate.rules]
-    if not params.gate.rules:
+    rulings = apply_rules(evidence, params)
+    if not rulings:
         rulings = [Ruling("rules", "-", "floor", "inconclusive", "gate.rules is empty: nothing was asked")]
-    rulings += sandbox_rule(evidence, params) + data_rules(evidence, params)
+    rulings += data_rules(evidence, params)
     verdict = overall(rulings)
     return {
         "verdict": verdict,
@@ -164,7 +120,8 @@ def run(stage: Stage) -> None:
     stage.write_metrics(verdict_metrics(verdict))
     print(f"gate: {verdict['text']}")
     for rule in verdict["rules"]:
-        print(f"  {rule['verdict']:12} {rule['name']}: {rule['reason']}")
+        needs = f"; needs n = {rule['planned_n']:,}" if rule["planned_n"] else ""
+        print(f"  {rule['verdict']:12} {rule['name']}: {rule['reason']}{needs}")
 
 
 def _card_facts(evidence: Evidence, stage: Stage) -> dict[str, Any]:

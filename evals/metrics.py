@@ -1,4 +1,4 @@
-"""The arithmetic of evaluation: means with intervals, paired comparisons, pass@k, and the power a rule has at n.
+"""The arithmetic of evaluation: weighted means with intervals, and pass@k. `evals/paired.py` compares two models.
 
 Scores are weighted means: a right answer counts 1, a document of the perplexity task counts its tokens.
 Nothing here knows about models or files.
@@ -6,7 +6,7 @@ Nothing here knows about models or files.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import ceil, comb, exp, inf, isfinite, sqrt
+from math import comb, exp, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -46,20 +46,6 @@ class Estimate:
 UNSCORED = Estimate(None, 0, None, None, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Candidate minus baseline on the same samples: the difference with its one-sided bounds on either side.
-
-    `variance` is that of one pair's difference (for right/wrong scores about the share of discordant pairs).
-    """
-
-    difference: float
-    low: float
-    high: float
-    n: int
-    variance: float
-
-
 def normal_quantile(probability: float) -> float:
     """z such that a standard normal variable is below it with `probability`."""
     return NormalDist().inv_cdf(probability)
@@ -78,7 +64,7 @@ def weighted_mean(values: Floats, weights: Floats) -> float:
     return float(np.average(values, weights=weights))
 
 
-def _resampled_means(values: Floats, weights: Floats, draws: NDArray[np.int64]) -> Floats:
+def resampled_means(values: Floats, weights: Floats, draws: NDArray[np.int64]) -> Floats:
     """Weighted mean of every draw; `draws` has shape (draws, n)."""
     return np.asarray((values[draws] * weights[draws]).sum(axis=1) / weights[draws].sum(axis=1), dtype=np.float64)
 
@@ -95,7 +81,7 @@ def estimate(scores: Sequence[Score], alpha: float, rng: np.random.Generator, dr
         return Estimate(mean, n, sqrt(mean * (1 - mean) / n), low, high)
     means = np.concatenate(
         [
-            _resampled_means(values, weights, rng.integers(0, n, size=(min(DRAWS_AT_ONCE, draws - done), n)))
+            resampled_means(values, weights, rng.integers(0, n, size=(min(DRAWS_AT_ONCE, draws - done), n)))
             for done in range(0, draws, DRAWS_AT_ONCE)
         ]
     )
@@ -114,61 +100,8 @@ def estimate_metric(
     return Estimate(value, mean.n, value * (mean.stderr or 0.0), exp(mean.low), exp(mean.high))  # delta method
 
 
-def paired_bootstrap(
-    candidate: Sequence[Score], baseline: Sequence[Score], alpha: float, rng: np.random.Generator, draws: int
-) -> Comparison:
-    """Resample pairs and take the one-sided `alpha` and 1 − `alpha` quantiles of the difference of weighted means.
-
-    `candidate[i]` and `baseline[i]` are the same sample. Each side has its own weights, because two tokenizers
-    count different tokens in the same text.
-    """
-    assert len(candidate) == len(baseline), (len(candidate), len(baseline))
-    assert candidate, "a comparison needs at least one pair"
-    n = len(candidate)
-    values_c, weights_c = (np.array([getattr(score, part) for score in candidate]) for part in ("value", "weight"))
-    values_b, weights_b = (np.array([getattr(score, part) for score in baseline]) for part in ("value", "weight"))
-    mean_c, mean_b = weighted_mean(values_c, weights_c), weighted_mean(values_b, weights_b)
-    differences = []
-    for done in range(0, draws, DRAWS_AT_ONCE):
-        drawn = rng.integers(0, n, size=(min(DRAWS_AT_ONCE, draws - done), n))
-        differences.append(_resampled_means(values_c, weights_c, drawn) - _resampled_means(values_b, weights_b, drawn))
-    low, high = (float(bound) for bound in np.quantile(np.concatenate(differences), [alpha, 1 - alpha]))
-    # Linearized contributions of the pairs: their variance over n is that of the difference of two ratios.
-    shares = (values_c - mean_c) * weights_c / weights_c.mean() - (values_b - mean_b) * weights_b / weights_b.mean()
-    return Comparison(mean_c - mean_b, low, high, n, float(shares.var()))
-
-
 def pass_at_k(samples: int, correct: int, k: int) -> float:
     """Unbiased estimate of the chance that one of `k` samples is correct (Chen et al. 2021, equation 1)."""
     assert 0 <= correct <= samples, (samples, correct)
     assert 1 <= k <= samples, (samples, k)
     return 1.0 - comb(samples - correct, k) / comb(samples, k)
-
-
-def power_of(margin: float, n: int, discordance: float, alpha: float) -> float:
-    """Chance that a candidate equal to its baseline passes a non-inferiority rule.
-
-    Args:
-        margin: how much worse the rule allows, in the metric's unit (for a ratio, in its logarithm).
-        n: pairs.
-        discordance: variance of one pair's difference; for right/wrong scores the share of discordant pairs.
-        alpha: one-sided level of the interval.
-    """
-    if discordance == 0:
-        return 1.0
-    return NormalDist().cdf(margin * sqrt(n / discordance) - normal_quantile(1 - alpha))
-
-
-def needed_n(margin: float, discordance: float, alpha: float, power: float) -> int:
-    """Pairs with which `power_of` reaches `power`."""
-    z = normal_quantile(1 - alpha) + normal_quantile(power)
-    return max(1, ceil(discordance * (z / margin) ** 2))
-
-
-def deciding_n(distance: float, variance: float, alpha: float) -> int | None:
-    """Samples at which an interval of one-sided level `alpha` no longer reaches a limit `distance` away.
-
-    None when the estimate lies on the limit: no n decides that.
-    """
-    n = variance * (normal_quantile(1 - alpha) / distance) ** 2 if distance else inf
-    return ceil(n) if isfinite(n) else None

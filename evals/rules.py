@@ -1,72 +1,36 @@
-"""One rule of the gate against the evidence: pure functions from numbers to a ruling that says why.
+"""The rules of the gate against the evidence: pure functions from numbers to rulings that say why.
 
 A limit is kept when the whole one-sided interval keeps it, broken when all of it breaks it, and open between; an
-open ruling says how many samples would decide.
+open ruling says how many samples would decide. Each rule says how many it needs, which follows from its margin and
+the planned spread alone.
 """
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from math import exp, log, log1p
-from typing import Any, Literal
+from dataclasses import replace
+from math import ceil, exp, log, log1p
 
 import numpy as np
 
-from evals.metrics import (
-    LOGARITHMIC,
+from evals.metrics import LOGARITHMIC, Score, estimate, normal_quantile, wilson
+from evals.paired import (
     Comparison,
-    Score,
+    compare_pairs,
     deciding_n,
-    estimate,
     needed_n,
-    normal_quantile,
-    paired_bootstrap,
+    needed_score_n,
     power_of,
-    wilson,
+    samples_to_decide,
+    score_power,
 )
-from evals.task import SampleResult, scores_of
+from evals.rulings import Evidence, Ruling, Verdict, decide
 from pipelines.core.config import Gate, Params, Rule
 from pipelines.core.errors import BadInput
 
-Verdict = Literal["pass", "refuse", "inconclusive", "report"]
-
 MIN_PAIRS = 4  # a bootstrap over fewer says nothing
 PLANNED_POWER = 0.9  # with which an equal candidate should pass; the n for it is printed beside each rule
-
-
-@dataclass(frozen=True, slots=True)
-class Ruling:
-    """What one rule found. `difference`, `low` and `high` are of the limited quantity, on the metric's own scale."""
-
-    name: str
-    metric: str
-    kind: str
-    verdict: Verdict
-    reason: str
-    limit: float | None = None
-    candidate: float | None = None
-    baseline: float | None = None
-    difference: float | None = None  # candidate − baseline, or candidate / baseline for a ratio
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
-    power: float | None = None  # chance that an equal candidate passes, as planned
-    planned_n: int | None = None  # n for a power of 0.9, as planned
-    deciding_n: int | None = None  # n at which what was measured would decide, when it did not
-    why: str = ""  # where the limit comes from
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Everything that the verdict is a function of."""
-
-    results: dict[str, Any]  # results.json of evaluate
-    samples: dict[str, dict[str, list[SampleResult]]]  # side -> task -> results
-    alignment: dict[str, float]  # the metrics of the alignment stage
-    labels: dict[str, float | None]  # the metrics of prepare_preferences
-    simulated_preferences: int
-    preferences: int
-    reward_model: dict[str, float]
+SUPERIOR = "superior_difference"
+COMPARED = ("non_inferior_difference", "non_inferior_ratio", SUPERIOR)
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
@@ -74,45 +38,19 @@ def generator(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])])
 
 
-def decide(low: float, high: float, limit: float, upward: bool) -> Verdict:
-    """Whether [low, high] lies wholly on the good side of `limit`; `upward`: above it is good."""
-    if (low >= limit) if upward else (high <= limit):
-        return "pass"
-    if (high < limit) if upward else (low > limit):
-        return "refuse"
-    return "inconclusive"
-
-
-def _sided(evidence: Evidence, side: str, metric: str) -> tuple[dict[str, Score], str | None]:
-    """Scores by sample id, and why some or all samples have none."""
-    task, _, name = metric.partition(".")
-    results = evidence.samples[side].get(task)
-    if results is None:
-        return {}, f"the {side} has no results of {task!r}"
-    scores = scores_of(results, name)
-    reasons = sorted({result.unscored for result in results if result.unscored and result.id not in scores})
-    if not scores and not reasons:
-        return {}, f"the {side} has no {name!r} among the scores of {task!r}"
-    return scores, "; ".join(reasons) or None
-
-
-def _plain_value(evidence: Evidence, metric: str) -> float | None:
-    """A number that comes without samples."""
-    source, _, key = metric.partition(".")
-    if source == "alignment":
-        return evidence.alignment.get(key)
-    if source == "data":
-        return evidence.results["data"].get(key)
-    return None
-
-
 def _blank(rule: Rule) -> Ruling:
     return Ruling(rule.name, rule.metric, rule.kind, "inconclusive", "", why=rule.reason)
 
 
+def _would_decide(n: int | None, verdict: Verdict) -> str:
+    if verdict != "inconclusive":
+        return ""
+    return f"; about {n:,} samples would decide" if n else "; it lies on the limit, so no n decides"
+
+
 def _compare_plain(rule: Rule, evidence: Evidence) -> Ruling:
     """A floor or ceiling on a number without samples."""
-    value, ruling = _plain_value(evidence, rule.metric), _blank(rule)
+    value, ruling = evidence.number(rule.metric), _blank(rule)
     if value is None:
         return replace(ruling, limit=rule.bound, reason=f"{rule.metric} was not measured")
     if rule.kind == "report" or rule.bound is None:
@@ -130,11 +68,18 @@ def one_sided(scores: Sequence[Score], gate: Gate, rng: np.random.Generator) -> 
     return found.value, found.low, found.high
 
 
+def flawless_n(rule: Rule, alpha: float) -> int | None:
+    """The fewest samples with which a candidate without any fault keeps the bound of a share, by Wilson's interval."""
+    assert rule.bound is not None
+    allowed = 1 - rule.bound if rule.kind == "floor" else rule.bound
+    return ceil(normal_quantile(1 - alpha) ** 2 * (1 - allowed) / allowed) if 0 < allowed < 1 else None
+
+
 def _compare_bound(rule: Rule, evidence: Evidence, gate: Gate, seed: int) -> Ruling:
     """A floor or ceiling on the candidate's mean, or a mean that is only shown."""
-    scores, missing = _sided(evidence, "candidate", rule.metric)
+    scores, missing = evidence.scores("candidate", rule.metric)
     logarithmic = rule.metric.partition(".")[2] in LOGARITHMIC
-    ruling = replace(_blank(rule), n=len(scores), limit=rule.bound)
+    ruling = replace(_blank(rule), n=len(scores), limit=rule.bound, alpha=gate.one_sided_alpha)
     if not scores:
         verdict: Verdict = "report" if rule.kind == "report" else "inconclusive"
         return replace(ruling, verdict=verdict, reason=f"unscored: {missing}")
@@ -142,7 +87,7 @@ def _compare_bound(rule: Rule, evidence: Evidence, gate: Gate, seed: int) -> Rul
     mean, low, high = one_sided(list(scores.values()), gate, generator(seed, rule.name))
     ruling = replace(ruling, candidate=scale(mean), low=scale(low), high=scale(high))
     if rule.kind == "report" or rule.bound is None:
-        baseline, _ = _sided(evidence, "baseline", rule.metric)
+        baseline, _ = evidence.scores("baseline", rule.metric)
         if baseline:
             ruling = replace(ruling, baseline=scale(one_sided(list(baseline.values()), gate, generator(seed, "b"))[0]))
         return replace(ruling, verdict="report", reason=f"{ruling.candidate:.4g} at n = {len(scores)}, shown only")
@@ -152,111 +97,101 @@ def _compare_bound(rule: Rule, evidence: Evidence, gate: Gate, seed: int) -> Rul
     decisive = ruling.low if floor else ruling.high
     sign = "≥" if floor else "≤"
     says = f"{ruling.candidate:.4g}, bound {decisive:.4g} at n = {len(scores)}, must be {sign} {rule.bound:g}"
+    shares = {score.value for score in scores.values()} <= {0.0, 1.0}
     needed = None
     if verdict == "inconclusive":
-        needed = _deciding_bound_n(mean, log(rule.bound) if logarithmic else rule.bound, list(scores.values()), gate)
-    return replace(ruling, verdict=verdict, reason=says + _would_decide(needed, verdict), deciding_n=needed)
+        limit = log(rule.bound) if logarithmic else rule.bound
+        needed = _deciding_bound_n(mean, limit, list(scores.values()), shares, gate.one_sided_alpha)
+    planned = flawless_n(rule, gate.one_sided_alpha) if shares else None
+    says += _would_decide(needed, verdict)
+    return replace(ruling, verdict=verdict, reason=says, deciding_n=needed, planned_n=planned)
 
 
-def _deciding_bound_n(mean: float, limit: float, scores: Sequence[Score], gate: Gate) -> int | None:
+def _deciding_bound_n(mean: float, limit: float, scores: Sequence[Score], shares: bool, alpha: float) -> int | None:
     """Samples at which `mean` would clear `limit`, or clearly miss it."""
-    if {score.value for score in scores} <= {0.0, 1.0}:
-        for n in (step for power in range(3, 21) for step in (2**power, 3 * 2 ** (power - 1))):
-            low, high = wilson(mean, n, normal_quantile(1 - gate.one_sided_alpha))
-            if low >= limit or high <= limit:
-                return n
-        return None
-    variance = float(np.var([score.value for score in scores]))
-    return deciding_n(limit - mean, variance, gate.one_sided_alpha)
+    if not shares:
+        return samples_to_decide(limit - mean, float(np.var([score.value for score in scores])), alpha)
+    for n in (step for power in range(3, 21) for step in (2**power, 3 * 2 ** (power - 1))):
+        low, high = wilson(mean, n, normal_quantile(1 - alpha))
+        if low >= limit or high <= limit:
+            return n
+    return None
 
 
-def _would_decide(n: int | None, verdict: Verdict) -> str:
-    if verdict != "inconclusive":
-        return ""
-    return f"; about {n:,} samples would decide" if n else "; it lies on the limit, so no n decides"
-
-
-def _compare_baseline(rule: Rule, evidence: Evidence, gate: Gate, seed: int) -> Ruling:
-    """Non-inferiority by paired bootstrap on the samples that both sides have scores for."""
-    ruling = _blank(rule)
-    sides, missing = {}, {}
-    for side in ("candidate", "baseline"):
-        sides[side], missing[side] = _sided(evidence, side, rule.metric)
-    shared = [sample for sample in sides["candidate"] if sample in sides["baseline"]]
-    if len(shared) < MIN_PAIRS:
-        reasons = "; ".join(f"{side}: {reason}" for side, reason in missing.items() if reason)
-        return replace(
-            ruling,
-            n=len(shared),
-            reason=f"{len(shared)} samples have scores on both sides, {MIN_PAIRS} are needed"
-            + (f" ({reasons})" if reasons else ""),
-        )
-    candidate, baseline = ([sides[side][sample] for sample in shared] for side in ("candidate", "baseline"))
+def limit_of(rule: Rule) -> float:
+    """Where the bound of the difference candidate − baseline must lie, on the scale of the scores."""
     assert rule.margin is not None
+    if rule.kind == SUPERIOR:
+        return 0.0
     if rule.kind == "non_inferior_ratio":
-        return _compare_ratio(rule, ruling, candidate, baseline, gate, seed)
-    found = paired_bootstrap(
-        candidate, baseline, gate.one_sided_alpha, generator(seed, rule.name), gate.bootstrap_samples
-    )
-    upward = rule.better == "higher"
-    limit = -rule.margin if upward else rule.margin
-    verdict = decide(found.low, found.high, limit, upward)
-    mean = np.average([score.value for score in candidate], weights=[score.weight for score in candidate])
-    ruling = replace(
-        ruling,
-        candidate=float(mean),
-        baseline=float(mean) - found.difference,
-        difference=found.difference,
-        low=found.low,
-        high=found.high,
-    )
-    decisive = found.low if upward else found.high
-    says = (
-        f"{found.difference:+.4g}, bound {decisive:+.4g} at n = {found.n}, must be {'≥' if upward else '≤'} {limit:+g}"
-    )
-    return _planned(rule, replace(ruling, limit=limit, verdict=verdict, reason=says), found, limit, rule.margin, gate)
+        return log1p(rule.margin)
+    return -rule.margin if rule.better == "higher" else rule.margin
 
 
-def _compare_ratio(
-    rule: Rule, ruling: Ruling, candidate: list[Score], baseline: list[Score], gate: Gate, seed: int
-) -> Ruling:
-    """A ratio where lower is better, of means of logarithms or by taking logarithms of positive scores."""
-    if rule.metric.partition(".")[2] not in LOGARITHMIC:
-        raise BadInput(f"gate.rules {rule.name!r}: a ratio is defined for {sorted(LOGARITHMIC)}, not {rule.metric!r}")
-    assert rule.margin is not None
-    found = paired_bootstrap(
-        candidate, baseline, gate.one_sided_alpha, generator(seed, rule.name), gate.bootstrap_samples
-    )
-    limit = log1p(rule.margin)
+def verdict_of(rule: Rule, found: Comparison) -> Verdict:
+    """The verdict on a comparison. No difference at all is no superiority, however narrow the interval."""
+    if rule.kind == SUPERIOR and found.difference == 0:
+        return "inconclusive"
+    return decide(found.low, found.high, limit_of(rule), rule.better == "higher")
+
+
+def _compare_baseline(rule: Rule, evidence: Evidence, gate: Gate, seed: int, alpha: float) -> Ruling:
+    """Non-inferiority or superiority on the samples that both sides have scores for."""
+    ratio = rule.kind == "non_inferior_ratio"
+    scores_c, missing_c = evidence.scores("candidate", rule.metric)
+    scores_b, missing_b = evidence.scores("baseline", rule.metric)
+    ruling = replace(_blank(rule), alpha=alpha)
+    shared = [sample for sample in scores_c if sample in scores_b]
+    if len(shared) < MIN_PAIRS:
+        reasons = "; ".join(filter(None, (missing_c, missing_b)))
+        says = f"{len(shared)} samples have scores on both sides, {MIN_PAIRS} are needed"
+        return replace(ruling, n=len(shared), reason=f"{says} ({reasons})" if reasons else says)
+    candidate, baseline = [scores_c[sample] for sample in shared], [scores_b[sample] for sample in shared]
+    found = compare_pairs(candidate, baseline, alpha, generator(seed, rule.name), gate.bootstrap_samples)
     mean = float(np.average([score.value for score in candidate], weights=[score.weight for score in candidate]))
-    ratio, bound = exp(found.difference), exp(found.high)
-    verdict = decide(found.low, found.high, limit, upward=False)
+    scale: Callable[[float], float] = exp if ratio else float
     ruling = replace(
         ruling,
-        candidate=exp(mean),
-        baseline=exp(mean - found.difference),
-        difference=ratio,
-        low=exp(found.low),
-        high=bound,
-        limit=exp(limit),
-        verdict=verdict,
-        reason=f"ratio {ratio:.4g}, bound {bound:.4g} at n = {found.n}, must be ≤ {exp(limit):g}",
+        verdict=verdict_of(rule, found),
+        candidate=scale(mean),
+        baseline=scale(mean - found.difference),
+        difference=scale(found.difference),
+        low=scale(found.low),
+        high=scale(found.high),
+        limit=scale(limit_of(rule)),
+        n=found.n,
     )
-    return _planned(rule, ruling, found, limit, limit, gate)
+    return _planned(rule, replace(ruling, reason=_says(rule, ruling, found)), found, alpha)
 
 
-def _planned(rule: Rule, ruling: Ruling, found: Comparison, limit: float, margin: float, gate: Gate) -> Ruling:
-    """Add the power that the rule was planned with, and the n that would decide if it did not."""
-    needed = None
-    if ruling.verdict == "inconclusive":
-        needed = deciding_n(limit - found.difference, found.variance, gate.one_sided_alpha)
-    ruling = replace(ruling, n=found.n, deciding_n=needed, reason=ruling.reason + _would_decide(needed, ruling.verdict))
+def _says(rule: Rule, ruling: Ruling, found: Comparison) -> str:
+    """The numbers of a comparison in one line."""
+    assert ruling.limit is not None
+    upward = rule.better == "higher"
+    decisive, sign = (ruling.low, "≥") if upward else (ruling.high, "≤")
+    at = f"at n = {found.n}"
+    if rule.kind == "non_inferior_ratio":
+        return f"ratio {ruling.difference:.4g}, bound {decisive:.4g} {at}, must be {sign} {ruling.limit:.4g}"
+    limit = f"{'above' if upward else 'below'} 0" if rule.kind == SUPERIOR else f"{sign} {ruling.limit:+g}"
+    pairs = f" ({found.discordant.won} won, {found.discordant.lost} lost)" if found.discordant else ""
+    level = f" at level {ruling.alpha:.3g}" if rule.kind == SUPERIOR else ""
+    return f"{ruling.difference:+.4g}{pairs}, bound {decisive:+.4g}{level} {at}, must be {limit}"
+
+
+def _planned(rule: Rule, ruling: Ruling, found: Comparison, alpha: float) -> Ruling:
+    """Add the n and power that the rule was planned with, and the n that would decide if it did not."""
+    needed = deciding_n(found, limit_of(rule), alpha) if ruling.verdict == "inconclusive" else None
+    ruling = replace(ruling, deciding_n=needed, reason=ruling.reason + _would_decide(needed, ruling.verdict))
     if rule.discordance is None:
         return ruling
+    assert rule.margin is not None
+    margin = log1p(rule.margin) if rule.kind == "non_inferior_ratio" else rule.margin
+    exact = found.discordant is not None and rule.kind != SUPERIOR
+    power, needs = (score_power, needed_score_n) if exact else (power_of, needed_n)
     return replace(
         ruling,
-        power=power_of(margin, found.n, rule.discordance, gate.one_sided_alpha),
-        planned_n=needed_n(margin, rule.discordance, gate.one_sided_alpha, PLANNED_POWER),
+        power=power(margin, found.n, rule.discordance, alpha),
+        planned_n=needs(margin, rule.discordance, alpha, PLANNED_POWER),
     )
 
 
@@ -264,12 +199,19 @@ def check_rule(rule: Rule) -> None:
     """Fail when a rule lacks what its kind needs."""
     if rule.kind in ("floor", "ceiling") and rule.bound is None:
         raise BadInput(f"gate.rules {rule.name!r} is a {rule.kind} and needs a bound")
-    if rule.kind.startswith("non_inferior") and rule.margin is None:
+    if rule.kind in COMPARED and rule.margin is None:
         raise BadInput(f"gate.rules {rule.name!r} compares with the baseline and needs a margin")
+    if rule.kind == "non_inferior_ratio" and (
+        rule.metric.partition(".")[2] not in LOGARITHMIC or rule.better != "lower"
+    ):
+        raise BadInput(
+            f"gate.rules {rule.name!r}: a ratio is defined for {sorted(LOGARITHMIC)}, where lower is better, "
+            f"not for {rule.metric!r} with better: {rule.better}"
+        )
 
 
-def apply_rule(rule: Rule, evidence: Evidence, params: Params) -> Ruling:
-    """What `rule` says about the evidence."""
+def apply_rule(rule: Rule, evidence: Evidence, params: Params, alpha: float | None = None) -> Ruling:
+    """What `rule` says about the evidence, at the gate's level unless `alpha` is given."""
     check_rule(rule)
     source = rule.metric.partition(".")[0]
     if source in ("alignment", "data"):
@@ -277,6 +219,27 @@ def apply_rule(rule: Rule, evidence: Evidence, params: Params) -> Ruling:
         if rule.metric == "alignment.kl_final" and method != "ppo" and "kl_final" not in evidence.alignment:
             return replace(_blank(rule), verdict="report", reason=f"not applicable: {method} has no KL controller")
         return _compare_plain(rule, evidence)
-    if rule.kind.startswith("non_inferior"):
-        return _compare_baseline(rule, evidence, params.gate, params.seed)
+    if rule.kind in COMPARED:
+        return _compare_baseline(rule, evidence, params.gate, params.seed, alpha or params.gate.one_sided_alpha)
     return _compare_bound(rule, evidence, params.gate, params.seed)
+
+
+def apply_superiority(rules: Sequence[Rule], evidence: Evidence, params: Params) -> dict[str, Ruling]:
+    """Holm's step-down over the claims of superiority: each that holds frees its level for the rest.
+
+    All are tried at alpha / m; when k hold, the others again at alpha / (m − k), until none is added.
+    """
+    held: dict[str, Ruling] = {}
+    while True:
+        alpha = params.gate.one_sided_alpha / max(1, len(rules) - len(held))
+        found = {rule.name: apply_rule(rule, evidence, params, alpha) for rule in rules if rule.name not in held}
+        new = {name: ruling for name, ruling in found.items() if ruling.verdict == "pass"}
+        if not new:
+            return held | found
+        held |= new
+
+
+def apply_rules(evidence: Evidence, params: Params) -> list[Ruling]:
+    """What every rule of the gate says, in the order of the parameters."""
+    claims = apply_superiority([rule for rule in params.gate.rules if rule.kind == SUPERIOR], evidence, params)
+    return [claims.get(rule.name) or apply_rule(rule, evidence, params) for rule in params.gate.rules]

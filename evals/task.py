@@ -7,12 +7,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
 from evals.metrics import Score, estimate_metric
 from pipelines.core.jsonl import Row, read_rows, write_rows
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def read_results(path: Path) -> list[SampleResult]:
     return [SampleResult.from_row(row) for row in read_rows(path)]
 
 
-def evenly(rows: Sequence[Row], count: int) -> list[Row]:
+def evenly(rows: Sequence[T], count: int) -> list[T]:
     """`count` rows spread over the whole of `rows`, in order; all of them when there are no more."""
     if count >= len(rows):
         return list(rows)

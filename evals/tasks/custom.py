@@ -51,8 +51,7 @@ def decide(results: Sequence[SampleResult], judge: Judge) -> list[SampleResult]:
     for result in results:
         if judgement := outcomes.get(result.id):
             if judgement.outcome is None:
-                reason = judgement.forward.reason or judgement.backward.reason
-                result = replace(result, unscored=reason)
+                result = replace(result, unscored=judgement.unscored)
             else:
                 result = replace(result, scores={"passed": Score(POINTS[judgement.outcome])}, unscored=None)
         decided.append(result)

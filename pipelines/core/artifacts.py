@@ -96,6 +96,7 @@ RUN = Path(".run")
 RUN_INFO = RUN / "run.json"
 FAILURES = RUN / "failures"
 STAGE_LOG = RUN / "stages"
+EVALUATION_PROGRESS = RUN / "evaluate"  # what a killed evaluation goes on from
 PUSHED = RUN / "push_tasks.json"
 WAITING = RUN / "wait.json"  # {progress, says}: what the last look at the labels found
 REGISTERED = RUN / "register.json"
@@ -112,6 +113,16 @@ def metrics_of(stage: str) -> Path:
 def aligned_model(method: str) -> Path:
     """The policy folder that the alignment stage `method` writes."""
     return ROOT / method
+
+
+def curve_of(stage: str) -> Path:
+    """Where a trainer's figures over its steps lie: {step, loss, …} a line."""
+    return ROOT / stage / "curve.jsonl"
+
+
+def curve_progress_of(stage: str) -> Path:
+    """Where they lie while it trains."""
+    return RUN / "curves" / f"{stage}.jsonl"
 
 
 def checkpoints_of(stage: str) -> Path:

@@ -454,6 +454,7 @@ class BestOfN(Supervised):
 class Evaluate(Section):
     baseline: Literal["sft", "champion"]
     champion_version: int | None  # pinned when the run's workspace is opened; None with baseline sft
+    compare_base: bool  # measure the base model too; no rule looks at it
     engine: EngineName  # of answers; likelihoods are always computed by transformers
     batch_size: Positive
     dtype: Literal["float32", "bfloat16"]
@@ -472,9 +473,6 @@ class Evaluate(Section):
     allow_unsafe_execution: bool
     judge_prompts: Positive
     judge_max_new_tokens: Positive
-    judge_endpoint: str | None  # an OpenAI-compatible base URL; None judges with the base model
-    judge_model: str | None
-    judge_label_pairs: NonNegative  # held-out preferences that the judge is checked on
     safety_prompts: Positive  # harmful ones, and as many benign ones
     safety_max_new_tokens: Positive
     custom_max_new_tokens: Positive  # of an answer to a case in evals/datasets/custom
@@ -482,6 +480,22 @@ class Evaluate(Section):
     lm_eval_data: dict[str, str]  # hub id of a data set -> the folder that holds a copy
     lm_eval_limit: Positive | None  # samples of each task
     lm_eval_chat_template: bool
+
+
+class Judge(Section):
+    """Who compares the candidate's answers with the baseline's: `evals/judging.py`."""
+
+    endpoint: str | None  # an OpenAI-compatible base URL; None judges with a model on this machine
+    model: str | None  # its name at the endpoint, or a folder that holds it; None is the base model
+    repeats: Positive  # how often an endpoint is asked each question, with another seed each time
+    temperature: Annotated[float, Field(ge=0)]
+    label_pairs: NonNegative  # held-out preferences that the judge is checked on
+    graded_prompts: NonNegative  # whose answers are also graded by Vicuna's four criteria, one by one
+    concurrent: Positive  # requests to an endpoint at once
+    attempts: Positive  # of a request, with growing pauses
+    timeout_s: PositiveFloat
+    price_prompt_tokens: Annotated[float, Field(ge=0)]  # for a million
+    price_completion_tokens: Annotated[float, Field(ge=0)]  # for a million
 
 
 class Rule(Section):
@@ -493,10 +507,12 @@ class Rule(Section):
 
     name: str
     metric: str
-    kind: Literal["floor", "ceiling", "non_inferior_difference", "non_inferior_ratio", "report"]
+    # A superiority must lie above 0 by its whole interval, at a level that Holm's method corrects for their number.
+    kind: Literal["floor", "ceiling", "non_inferior_difference", "non_inferior_ratio", "superior_difference", "report"]
     better: Literal["higher", "lower"]
     bound: float | None  # of a floor or ceiling
-    margin: PositiveFloat | None  # how much worse than the baseline is allowed; of a ratio, the part above 1
+    # How much worse than the baseline is allowed; of a ratio, the part above 1; of a superiority, the planned gain.
+    margin: PositiveFloat | None
     # What n was planned with: the variance of one pair's difference (right/wrong scores: the share of discordant
     # pairs; a ratio: of the difference of logarithms).
     discordance: PositiveFloat | None
@@ -505,6 +521,7 @@ class Rule(Section):
 
 class Gate(Section):
     allow_simulated_labels: bool
+    allowed_licenses: list[str]  # of sources, demonstrations and prompts, as they name them; any other refuses
     rules_name: str  # shown beside the verdict: "demo rules", "release rules"
     one_sided_alpha: Share
     bootstrap_samples: Positive
@@ -579,6 +596,7 @@ class Params(Section):
     rloo: GroupPolicyGradient
     best_of_n: BestOfN
     evaluate: Evaluate
+    judge: Judge
     gate: Gate
     chat: Chat
 

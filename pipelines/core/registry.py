@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipelines.core import tracking
+from pipelines.core.errors import BadInput
 
 MODEL = "colloquy"
 
@@ -65,9 +66,20 @@ def set_tag(number: int, key: str, value: str) -> None:
 
 
 def download(number: int, folder: Path) -> Path:
-    """Fetch the files of version `number` (a plain Hugging Face folder) into `folder`."""
+    """Fetch the files of version `number` (a plain Hugging Face folder) into `folder`.
+
+    Raises:
+        BadInput: the registry has no such version, or its files are gone.
+    """
     import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
 
     folder.mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(tracking.client().tracking_uri)
-    return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{MODEL}/{number}", dst_path=str(folder)))
+    try:
+        found = mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{MODEL}/{number}", dst_path=str(folder))
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
+            raise BadInput(f"the registry has no files of version {number}: {error.message}") from error
+        raise
+    return Path(found)

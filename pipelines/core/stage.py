@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipelines.core import artifacts, tracking
 from pipelines.core.config import Params, load_params
+from pipelines.core.curves import CurveTracker, write_curve
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import write_json
 
@@ -88,7 +89,8 @@ def open_stage(name: str) -> Iterator[Stage]:
         with tracking.open_run(name) as tracker:
             tracker.log_params(params.section(name))
             try:
-                yield Stage(name, params, artifacts.ROOT / name, tracker)
+                yield Stage(name, params, artifacts.ROOT / name, CurveTracker(tracker, name))
+                write_curve(name)
             except (MemoryError, RuntimeError) as error:
                 if not ran_out_of_memory(error):
                     raise

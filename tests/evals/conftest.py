@@ -87,7 +87,7 @@ def workspace(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
                 "id": f"document-{number}",
                 "text": "\n".join(row["messages"][-1]["content"] for row in rows[5 * number : 5 * number + 5]),
                 "source": "test",
-                "license": "none",
+                "license": "MIT",
                 "metadata": {},
             }
             for number in range(30)
@@ -100,7 +100,7 @@ def workspace(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
                 "messages": [{"role": "user", "content": row["messages"][-2]["content"]}],
                 "category": row["category"],
                 "source": "test",
-                "license": "none",
+                "license": "MIT",
             }
             for number, row in enumerate(rows[:40])
         ]
@@ -121,6 +121,7 @@ def workspace(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ]
         write_rows(artifacts.PREFERENCES_TRAIN, preferences)
         write_rows(artifacts.PREFERENCES_HELD_OUT, preferences)
+        write_json(artifacts.INGEST_MANIFEST, {"sources": [{"name": "test", "license": "MIT", "use": "corpus"}]})
         write_json(artifacts.metrics_of("ppo"), {"kl_final": 0.5})
         write_json(artifacts.metrics_of("prepare_preferences"), {"pairwise_agreement": 0.8})
         write_json(artifacts.metrics_of("reward_model"), {"held_out_accuracy": 0.7})

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from evals import evaluate, gate
-from evals.rules import Evidence
+from evals.rulings import Evidence
 from pipelines.core import artifacts
-from pipelines.core.config import Params, load_params, parse, resolve
+from pipelines.core.config import Params, load_params, parse, profile_names, resolve
 from pipelines.core.jsonl import write_json
 from tests.evals.conftest import Workspace
 from tests.evals.test_rules import answers, evidence, results
@@ -114,6 +114,38 @@ def test_a_required_sandbox_that_is_missing_is_inconclusive_with_the_reason() ->
     assert any("HumanEval is unscored" in note for note in verdict["notes"])
 
 
+def test_programs_that_ran_without_isolation_are_no_evidence_where_a_sandbox_is_required() -> None:
+    unsafe = params_of("gate.require_sandbox=true", "evaluate.allow_unsafe_execution=true")
+    verdict = gate.judge_evidence(full_evidence(), unsafe)
+    assert by_name(verdict)["sandbox"] == "inconclusive"
+    assert by_name(gate.judge_evidence(full_evidence(), params_of("gate.require_sandbox=true")))["sandbox"] == "pass"
+
+
+def test_a_licence_that_nobody_allowed_refuses_and_names_its_sources() -> None:
+    found = full_evidence(licenses={"MIT": ["manual"], "LicenseRef-Unknown": ["forum", "wiki"]})
+    verdict = gate.judge_evidence(found, params_of())
+    assert by_name(verdict)["licences"] == "refuse"
+    assert any("LicenseRef-Unknown (forum, wiki)" in rule["reason"] for rule in verdict["rules"])
+    assert gate.judge_evidence(full_evidence(), params_of())["verdict"] == "pass"
+
+
+@pytest.mark.parametrize("profile", profile_names(ROOT))
+def test_a_profile_allows_the_licences_of_its_own_sources(profile: str) -> None:
+    params = parse(resolve(ROOT, profile, []), profile)
+    assert {source.license for source in params.ingest.sources} <= set(params.gate.allowed_licenses)
+
+
+def test_identical_evidence_gives_the_identical_verdict_whatever_came_before() -> None:
+    first = json.dumps(gate.judge_evidence(full_evidence(), params_of()))
+    gate.judge_evidence(full_evidence(labels={}), params_of("seed=9"))
+    assert json.dumps(gate.judge_evidence(full_evidence(), params_of())) == first
+    rules = params_of().gate.rules
+    params = params_of()
+    turned = params.model_copy(update={"gate": params.gate.model_copy(update={"rules": rules[::-1]})})
+    found = {rule["name"]: rule for rule in gate.judge_evidence(full_evidence(), turned)["rules"]}
+    assert found == {rule["name"]: rule for rule in json.loads(first)["rules"]}
+
+
 def test_no_rules_is_never_a_pass() -> None:
     assert gate.judge_evidence(full_evidence(), params_of("gate.rules=[]"))["verdict"] == "inconclusive"
 
@@ -127,7 +159,9 @@ def test_the_stage_writes_verdict_and_card_and_succeeds_when_it_refuses(
     gate.main()
     first = artifacts.VERDICT.read_bytes(), artifacts.REPORT_CARD.read_bytes()
     assert json.loads(first[0])["verdict"] == "refuse"
-    assert "refuse (demo rules)" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "refuse (demo rules)" in printed
+    assert "needs n = 30" in printed  # 30 points at 30 % discordant pairs
     assert json.loads(artifacts.metrics_of("gate").read_text())["passed"] == 0.0
     gate.main()
     assert (artifacts.VERDICT.read_bytes(), artifacts.REPORT_CARD.read_bytes()) == first

@@ -5,30 +5,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from evals.judge import (
-    Answer,
-    EndpointJudge,
-    LocalJudge,
-    Pair,
-    Question,
-    RuleJudge,
-    Vote,
-    agreement_with_labels,
-    compare,
-    parse_letter,
-    question_text,
-    report,
-)
+from evals.judge import Answer, Judgement, Pair, Question, Vote, agreement_with_labels, compare, report
 
 
 class FakeJudge:
     name = "fake"
 
-    def __init__(self, decide: Callable[[Question], Vote]) -> None:
+    def __init__(self, decide: Callable[[Question], Vote], repeats: int = 1) -> None:
         self.facts: dict[str, float] = {}
+        self.repeats = repeats
         self._decide = decide
 
-    def vote(self, questions: Sequence[Question]) -> list[Vote]:
+    def vote(self, questions: Sequence[Question], repeat: int = 0) -> list[Vote]:
         return [self._decide(question) for question in questions]
 
 
@@ -47,6 +35,7 @@ def test_a_judge_that_always_says_a_yields_ties_and_a_bias_report() -> None:
     assert found["win_rate"]["value"] == 0.5
     assert found["first_share"]["value"] == 1.0
     assert found["inconsistent"] == 10
+    assert found["repeats"] == {"asked": 1, "pairs": 0, "variance": None, "changed": None}
 
 
 def test_a_planted_preference_is_found_from_both_orders() -> None:
@@ -86,49 +75,36 @@ def test_equal_answers_tie_without_asking() -> None:
     assert (found["ties"], found["equal_answers"]) == (1, 1)
 
 
-@pytest.mark.parametrize(
-    ("reply", "choice"),
-    [("A", "first"), (" b.", "second"), ("[[A]]", "first"), ("Answer B", "second"), ("tie", "tie")],
-)
-def test_letters_are_read(reply: str, choice: str) -> None:
-    assert parse_letter(reply).choice == choice
-
-
-@pytest.mark.parametrize("reply", ["", "Both are fine", "A or B", "I prefer A because it is longer"])
-def test_anything_else_is_no_verdict(reply: str) -> None:
-    vote = parse_letter(reply)
-    assert vote.choice is None
-    assert vote.reason
-
-
-def test_an_endpoint_that_is_down_leaves_pairs_unscored(monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = EndpointJudge("http://127.0.0.1:9/v1", "nobody")
-    judge._client = judge._client.with_options(max_retries=0, timeout=1)
-    found = report(judge, compare(judge, [pair(0)]), 0.05, 1)
-    assert found["unscored"] == 1
-    assert "APIConnectionError" in found["reasons"][0]
-
-
-def test_the_local_judge_takes_a_constant_bias_out() -> None:
-    judge = LocalJudge("small", engine=None, batch_size=1)
-    votes = judge.vote_by_odds(np.array([3.0, 2.0, 1.0, 2.0, 2.0]))
-    assert [vote.choice for vote in votes] == ["first", "tie", "second", "tie", "tie"]
-    assert judge.facts == {"first_bias_nats": 2.0}
-
-
-def test_the_control_prefers_what_the_rule_prefers() -> None:
-    good = Pair("p", "How do plants grow?", Answer("Plants grow with light and water."), Answer("xq xq xq xq"), "facts")
-    found = report(RuleJudge(), compare(RuleJudge(), [good]), 0.05, 1)
-    assert found["wins"] == 1
-
-
 def test_agreement_counts_a_tie_as_half() -> None:
     judge = FakeJudge(lambda question: Vote("first"))
-    assert agreement_with_labels(compare(judge, [pair(0), pair(1)]), 0.05, 1)["value"] == 0.5
+    found = agreement_with_labels(compare(judge, [pair(0), pair(1)]), 2, 0.05, 1)
+    assert (found["value"], found["n"], found["simulated"]) == (0.5, 2, 2)
 
 
-def test_a_question_holds_braces_and_is_bounded() -> None:
-    text = question_text(Question("{x}", Answer("{y}"), Answer("z" * 10_000)))
-    assert "{x}" in text
-    assert "{y}" in text
-    assert len(text) < 3_000
+def votes(*choices: str) -> tuple[Vote, ...]:
+    return tuple(Vote(choice) for choice in choices)  # type: ignore[arg-type]
+
+
+def test_repeated_verdicts_are_settled_by_the_majority_and_their_variance_is_reported() -> None:
+    mostly = Judgement(pair(0), votes("first", "first", "first"), votes("second", "second", "first"))
+    assert (mostly.outcome, mostly.points) == ("win", 2.5 / 3)
+    torn = Judgement(pair(1), votes("first", "second"), votes("second", "first"))
+    assert (torn.outcome, torn.points) == ("tie", 0.5)
+    found = report(FakeJudge(lambda question: Vote("tie"), repeats=3), [mostly, torn], 0.05, 1)["repeats"]
+    # Points 1, 1, 0.5 vary by 1/18 and 1, 0 by 1/4.
+    assert found == {"asked": 3, "pairs": 2, "variance": pytest.approx((1 / 18 + 1 / 4) / 2), "changed": 2}
+
+
+def test_a_judge_of_whims_shows_its_variance() -> None:
+    whims = iter(np.random.default_rng(2).choice(["first", "second"], size=10_000).tolist())
+    judge = FakeJudge(lambda question: Vote(next(whims)), repeats=5)
+    found = report(judge, compare(judge, [pair(number) for number in range(40)]), 0.05, 1)
+    assert found["repeats"]["changed"] > 30
+    assert found["repeats"]["variance"] > 0.05
+
+
+def test_a_missing_vote_leaves_the_other_repeats() -> None:
+    partly = Judgement(pair(0), (Vote(None, "nonsense"), Vote("first")), votes("second", "second"))
+    assert partly.outcome == "win"
+    assert partly.unscored == "nonsense"
+    assert partly.to_row()["votes"] == [[None, "first"], ["second", "second"]]

@@ -3,7 +3,8 @@
 from typing import Any
 
 from evals import report_card
-from evals.judge import RuleJudge, agreement_with_labels, compare, report
+from evals.judge import agreement_with_labels, compare, report
+from evals.judges import RuleJudge
 from evals.metrics import Score
 from evals.task import SampleResult, summarize
 from tests.evals.test_judge import pair
@@ -18,7 +19,7 @@ def sample(name: str, response: str) -> SampleResult:
 def card(candidate: list[SampleResult], baseline: list[SampleResult]) -> str:
     judged = compare(RuleJudge(), [pair(0)])
     judge = report(RuleJudge(), judged, 0.05, 1)
-    judge |= {"control": judge | {}, "agreement_with_labels": agreement_with_labels(judged, 0.05, 1)}
+    judge |= {"control": judge | {}, "agreement_with_labels": agreement_with_labels(judged, 0, 0.05, 1)}
     sides = {"candidate": {"chat_quality": candidate}, "baseline": {"chat_quality": baseline}}
     results: dict[str, Any] = {
         side: {task: summarize(rows, ("stopped", "not_there"), 0.05, 1) for task, rows in found.items()}

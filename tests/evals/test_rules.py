@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from evals.metrics import Score
-from evals.rules import Evidence, Ruling, apply_rule, decide
+from evals.rules import apply_rule, apply_rules
+from evals.rulings import Evidence, Ruling, decide
 from evals.task import SampleResult
 from pipelines.core.config import Params, Rule, parse, profile_names, resolve
 from pipelines.core.errors import BadInput
@@ -49,6 +50,7 @@ def evidence(
         "simulated_preferences": 0,
         "preferences": 10,
         "reward_model": {},
+        "licenses": {"MIT": ["manual"]},
     }
     return Evidence(**(values | changes))
 
@@ -100,10 +102,12 @@ def test_non_inferiority_passes_equals_refuses_much_worse_and_leaves_the_rest_op
     equal = judged(within, answers(50, 100), answers(50, 100))
     assert equal.verdict == "pass"
     assert equal.power is not None
-    assert round(equal.power, 2) == 0.94
+    assert round(equal.power, 2) == 0.90
+    assert equal.planned_n == 100
     assert judged(within, answers(10, 100), answers(60, 100)).verdict == "refuse"
     unclear = judged(within, answers(55, 100), answers(60, 100)[::-1])
     assert unclear.verdict == "inconclusive"
+    assert "(40 won, 45 lost)" in unclear.reason
     assert unclear.deciding_n is None or unclear.deciding_n > 100
 
 
@@ -181,11 +185,14 @@ SAMPLES_OF = {
 }
 
 
+RIGHT_OR_WRONG = {"mmlu.accuracy", "chat_quality.stopped", "safety.compliance"}
+
+
 @pytest.mark.parametrize("profile", ["smol", "tiny"])
 def test_demo_margins_give_an_equal_candidate_a_fair_chance_at_the_n_of_the_profile(profile: str) -> None:
     from math import log1p
 
-    from evals.metrics import power_of
+    from evals.paired import power_of, score_power
 
     values = params(profile)
     compared = [found for found in values.gate.rules if found.margin is not None]
@@ -195,7 +202,8 @@ def test_demo_margins_give_an_equal_candidate_a_fair_chance_at_the_n_of_the_prof
         assert found.discordance is not None
         margin = log1p(found.margin) if found.kind == "non_inferior_ratio" else found.margin
         n = SAMPLES_OF[found.metric](values.evaluate)
-        assert power_of(margin, n, found.discordance, values.gate.one_sided_alpha) >= 0.9, found.name
+        power = score_power if found.metric in RIGHT_OR_WRONG else power_of
+        assert power(margin, n, found.discordance, values.gate.one_sided_alpha) >= 0.9, found.name
 
 
 @pytest.mark.parametrize("profile", profile_names(ROOT))
@@ -209,19 +217,69 @@ def test_every_profile_has_rules_that_are_complete(profile: str) -> None:
         check_rule(found)
 
 
-def test_a_candidate_worse_by_the_margin_seldom_passes() -> None:
-    """The size of the test: 10 points worse at n = 100 passes about 5 % of the time."""
-    draw = np.random.default_rng(11)
+def test_every_rule_on_samples_says_the_n_that_it_needs() -> None:
+    assert judged(rule("floor", "chat_quality.not_empty", bound=0.9), answers(20, 20)).planned_n == 25
+    assert judged(rule("floor", "chat_quality.not_empty", bound=0.9), answers(25, 25)).verdict == "pass"
+    assert judged(rule("floor", "chat_quality.not_empty", bound=0.9), answers(24, 24)).verdict == "inconclusive"
+    assert judged(rule("ceiling", "safety.compliance", bound=0.3), answers(0, 9)).planned_n == 7
+    spread = rule("non_inferior_difference", "reward.standardized", margin=0.75, discordance=2.0)
+    assert judged(spread, [0.1, 0.5, 0.3, 0.7], [0.2, 0.4, 0.3, 0.6]).planned_n == 31
+
+
+def test_the_n_that_would_decide_a_comparison_does() -> None:
     within = rule("non_inferior_difference", margin=0.1)
-    values = params(overrides=["gate.bootstrap_samples=300"])
-    passed = 0
-    for _ in range(200):
-        baseline = (draw.random(100) < 0.6).astype(float)
-        lost = (baseline == 1) & (draw.random(100) < 0.25)  # 15 points lost
-        won = (baseline == 0) & (draw.random(100) < 0.125)  # 5 points won
-        candidate = np.where(lost, 0.0, np.where(won, 1.0, baseline))
-        found = evidence(
-            {"mmlu": results("accuracy", candidate.tolist())}, {"mmlu": results("accuracy", baseline.tolist())}
-        )
-        passed += apply_rule(within, found, values).verdict == "pass"
-    assert passed / 200 < 0.1
+    baseline = [1.0] * 10 + [0.0] * 90
+    open_ruling = judged(within, answers(6, 100), baseline)  # four pairs lost: 4 points at n = 100
+    assert open_ruling.verdict == "pass"
+    unclear = judged(within, answers(6, 50), [1.0] * 8 + [0.0] * 42)
+    assert unclear.verdict == "inconclusive"
+    assert unclear.deciding_n is not None
+    times = -(-unclear.deciding_n // 50)
+    assert judged(within, answers(6, 50) * times, ([1.0] * 8 + [0.0] * 42) * times).verdict == "pass"
+
+
+def claims(*names: str) -> list[Rule]:
+    return [rule("superior_difference", f"{name}.accuracy", margin=0.1, discordance=0.2, name=name) for name in names]
+
+
+def superiority(sides: dict[str, tuple[list[float], list[float]]]) -> dict[str, Ruling]:
+    candidate = {name: results("accuracy", found[0]) for name, found in sides.items()}
+    baseline = {name: results("accuracy", found[1]) for name, found in sides.items()}
+    values = params()
+    gate = values.gate.model_copy(update={"rules": claims(*sides)})
+    rulings = apply_rules(evidence(candidate, baseline), values.model_copy(update={"gate": gate}))
+    return {ruling.name: ruling for ruling in rulings}
+
+
+WON_4 = answers(4, 60), answers(0, 60)  # z = 2: p is 2.3 %, between a third of 5 % and 5 %
+WON_20 = answers(20, 60), answers(0, 60)
+
+
+def test_superiority_is_corrected_for_the_number_of_claims_by_holms_steps() -> None:
+    assert superiority({"a": WON_4})["a"].verdict == "pass"
+    alone = superiority({"a": WON_4, "b": (answers(5, 60), answers(5, 60)), "c": (answers(0, 60), answers(0, 60))})
+    assert [ruling.verdict for ruling in alone.values()] == ["inconclusive"] * 3
+    assert alone["a"].alpha == 0.05 / 3
+    helped = superiority(
+        {"a": WON_4, "b": WON_20, "c": WON_20}
+    )  # the two strong claims free the level for the weak one
+    assert [ruling.verdict for ruling in helped.values()] == ["pass"] * 3
+    assert helped["b"].alpha == 0.05 / 3
+    assert helped["a"].alpha == 0.05
+
+
+def test_no_difference_is_no_superiority_and_worse_refuses() -> None:
+    assert superiority({"a": (answers(9, 60), answers(9, 60))})["a"].verdict == "inconclusive"
+    assert superiority({"a": (answers(0, 60), answers(20, 60))})["a"].verdict == "refuse"
+    same = rule("superior_difference", "reward.standardized", margin=0.1)
+    assert judged(same, [0.1, 0.5, 0.3, 0.7], [0.1, 0.5, 0.3, 0.7]).verdict == "inconclusive"
+
+
+def test_a_champion_that_does_not_load_is_named_in_every_comparison() -> None:
+    within = rule("non_inferior_difference", margin=0.1)
+    missing = "the champion, version 3, does not load: no config.json"
+    found = evidence({"mmlu": results("accuracy", answers(5, 10))})
+    found.results["baseline_missing"] = missing
+    ruling = apply_rule(within, found, params())
+    assert ruling.verdict == "inconclusive"
+    assert missing in ruling.reason

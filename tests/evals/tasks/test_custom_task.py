@@ -23,12 +23,16 @@ class PrefersLonger:
     name = "longer"
     facts: dict[str, float] = {}
 
-    def vote(self, questions: list[Question]) -> list[Vote]:
+    repeats = 1
+
+    def vote(self, questions: list[Question], repeat: int = 0) -> list[Vote]:
         return [Vote("first" if len(q.first.text) > len(q.second.text) else "second") for q in questions]
 
 
 class Silent(PrefersLonger):
-    def vote(self, questions: list[Question]) -> list[Vote]:
+    repeats = 1
+
+    def vote(self, questions: list[Question], repeat: int = 0) -> list[Vote]:
         return [Vote(None, "down") for _ in questions]
 
 
