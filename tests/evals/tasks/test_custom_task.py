@@ -30,8 +30,6 @@ class PrefersLonger:
 
 
 class Silent(PrefersLonger):
-    repeats = 1
-
     def vote(self, questions: list[Question], repeat: int = 0) -> list[Vote]:
         return [Vote(None, "down") for _ in questions]
 
