@@ -9,7 +9,7 @@ PROJECT := $(ENVS)/project/bin
 export PYTHONNOUSERSITE = 1
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: demo up down status setup check test bench clean-runs push pull help
+.PHONY: demo up down status setup check test bench clean-runs push pull promote help
 
 help: ## what there is
 	@grep -E '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):[^#]*## /  \1\t/' | expand -t 16
@@ -44,6 +44,9 @@ bench: setup ## one benchmark: NAME=loop …
 
 push pull: setup ## artifacts to or from the DVC remote; RUN_ID=… or what is checked out; COLLOQUY_DVC_REMOTE=s3://…
 	@COLLOQUY_REPO=$(CURDIR) COLLOQUY_HOME=$(or $(COLLOQUY_HOME),$(CURDIR)/.colloquy) $(PROJECT)/python -m pipelines.core.workspace $@ --run-id '$(RUN_ID)'
+
+promote: setup ## release a run that the gate did not pass: RUN_ID=… BY="your name" REASON="why"
+	@COLLOQUY_REPO=$(CURDIR) COLLOQUY_HOME=$(or $(COLLOQUY_HOME),$(CURDIR)/.colloquy) $(PROJECT)/python -m pipelines.core.workspace promote --run-id '$(RUN_ID)' --by "$$BY" --reason "$$REASON"
 
 clean-runs: setup ## remove workspaces of finished, unreleased runs but the newest KEEP=3
 	@COLLOQUY_REPO=$(CURDIR) COLLOQUY_HOME=$(or $(COLLOQUY_HOME),$(CURDIR)/.colloquy) $(PROJECT)/python -m pipelines.core.workspace clean --keep $(KEEP)

@@ -68,7 +68,8 @@ Each task is one DVC stage or one idempotent command, run in the run's own works
 | killed, out of memory | clear the task: it goes on with what the earlier stages left |
 | `wait` is rescheduled | people are ranking, or disagree: its log and its XCom `waits_for` say who has how many left, \
 which tasks are disputed and whom to ask; it goes on by itself |
-| release tasks are skipped | the gate did not pass; `summarize` names the rules, MLflow has the report card |
+| release tasks are skipped | the gate did not pass; `summarize` names the rules, MLflow has the report card. To \
+release all the same: `make promote RUN_ID=… BY="your name" REASON="why"`, then clear `register` with what follows it |
 
 Parameters, metrics, plots and the report card are in MLflow under the run's id.
 """

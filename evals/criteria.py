@@ -76,7 +76,7 @@ def grade_answers(
         for criterion in CRITERIA:
             mine = [row for row in rows if (row["side"], row["criterion"]) == (side, criterion)]
             scores = [Score(row["grade"]) for row in mine if row["grade"] is not None]
-            reasons = sorted({row["unscored"] for row in mine if row["unscored"]})
+            reason = "; ".join(sorted({row["unscored"] for row in mine if row["unscored"]})) or None
             found = estimate(scores, alpha, np.random.default_rng(seed)).to_row()
-            by_criterion[criterion] = found | {"unscored": len(mine) - len(scores), "reasons": reasons}
+            by_criterion[criterion] = found | {"unscored": len(mine) - len(scores), "reason": reason}
     return summary, rows

@@ -9,10 +9,11 @@ method). The stage succeeds for every verdict; only `pass` lets the DAG release.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
+from evals.card_facts import read_facts
 from evals.data_rules import data_rules
 from evals.report_card import write_report_card
 from evals.rules import apply_rules
@@ -62,12 +63,31 @@ def overall(rulings: Sequence[Ruling]) -> Literal["pass", "refuse", "inconclusiv
     return "pass" if verdicts <= {"pass", "report"} and "pass" in verdicts else "inconclusive"
 
 
+def judge_note(judge: Mapping[str, Any]) -> str:
+    """How far a judge's wins are to be trusted, by what it showed itself."""
+    agreement = judge["agreement_with_labels"]
+    said = "its agreement with labels is unknown"
+    if agreement["n"]:
+        whose = ", all by simulated labelers" if agreement["simulated"] == agreement["n"] else ""
+        said = (
+            f"it agrees with {agreement['value']:.0%} ({agreement['low']:.0%} to {agreement['high']:.0%}) of "
+            f"{agreement['n']} held-out labels{whose}"
+        )
+    size = "a small local model" if judge.get("local") else "a model behind an endpoint"
+    carries = "its wins carry no evidence and decide nothing" if judge.get("local") else "its wins decide nothing"
+    pairs = judge["wins"] + judge["ties"] + judge["losses"]
+    swayed = f"the order alone decided {judge['inconsistent']} of {pairs} pairs"
+    return f"the judge ({judge['judge']}) is {size}: {said}; {swayed}; {carries}"
+
+
 def notes(evidence: Evidence, params: Params) -> list[str]:
     """What a reader of the summary must know beyond the verdict."""
     found = []
     programs = evidence.results["candidate"].get("humaneval", {}).get("pass_at_1")
     if programs and programs["unscored"]:
         found.append(f"HumanEval is unscored: {programs['reason']}")
+    if "judge" in evidence.results:
+        found.append(judge_note(evidence.results["judge"]))
     if evidence.simulated_preferences:
         found.append("the labels are simulated: nobody has looked at these answers")
     if evidence.results.get("baseline_missing"):
@@ -113,27 +133,16 @@ def run(stage: Stage) -> None:
     evidence = read_evidence(stage.params.align.method)
     verdict = judge_evidence(evidence, stage.params)
     write_json(artifacts.VERDICT, verdict)
-    write_report_card(artifacts.REPORT_CARD, verdict, evidence.results, evidence.samples, _card_facts(evidence, stage))
+    write_report_card(artifacts.REPORT_CARD, verdict, evidence.results, evidence.samples, read_facts(stage.params))
     for path in (artifacts.VERDICT, artifacts.REPORT_CARD):
         stage.tracker.log_artifact(path)
-    stage.tracker.set_tags({"verdict": verdict["text"]})
+    rules = {f"rule.{rule['name']}": rule["verdict"] for rule in verdict["rules"]}
+    stage.tracker.set_tags({"verdict": verdict["text"], "method": verdict["method"]} | rules)
     stage.write_metrics(verdict_metrics(verdict))
     print(f"gate: {verdict['text']}")
     for rule in verdict["rules"]:
         needs = f"; needs n = {rule['planned_n']:,}" if rule["planned_n"] else ""
         print(f"  {rule['verdict']:12} {rule['name']}: {rule['reason']}{needs}")
-
-
-def _card_facts(evidence: Evidence, stage: Stage) -> dict[str, Any]:
-    """What the report card shows beside scores and rules."""
-    return {
-        "labels": evidence.labels,
-        "preferences": evidence.preferences,
-        "simulated_preferences": evidence.simulated_preferences,
-        "reward_model": evidence.reward_model,
-        "alignment": evidence.alignment,
-        "judge_rows": list(read_rows(artifacts.EVALUATION_SAMPLES / "judge.jsonl")),
-    }
 
 
 def main() -> None:

@@ -39,7 +39,8 @@ def generator(seed: int, name: str) -> np.random.Generator:
 
 
 def _blank(rule: Rule) -> Ruling:
-    return Ruling(rule.name, rule.metric, rule.kind, "inconclusive", "", why=rule.reason)
+    upward = rule.better == "higher" if rule.kind in COMPARED else rule.kind == "floor"
+    return Ruling(rule.name, rule.metric, rule.kind, "inconclusive", "", why=rule.reason, upward=upward)
 
 
 def _would_decide(n: int | None, verdict: Verdict) -> str:

@@ -29,6 +29,7 @@ class Ruling:
     planned_n: int | None = None  # n that the rule needs, as planned; None for a number without samples
     deciding_n: int | None = None  # n at which what was measured would decide, when it did not
     alpha: float | None = None  # one-sided level of the interval
+    upward: bool = True  # whether it is good to lie above the limit
     why: str = ""  # where the limit comes from
 
 

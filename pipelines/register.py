@@ -1,6 +1,7 @@
 """Turns a passed gate into a model version, and its inputs into a git tag.
 
-In: the gate's verdict, the aligned model, `dvc.lock` and `params.yaml` of the run. Out: a version in the registry
+In: the gate's verdict, or a named person's promotion of a candidate that it did not pass (`evals/promote.py`), the
+aligned model, `dvc.lock` and `params.yaml` of the run. Out: a version in the registry
 with the alias `challenger`, the tag `model-v<N>` on a commit that holds the run's lock, parameters and stages, and
 `.run/register.json`. The same lock registers once: a second call finds the version and changes nothing.
 """
@@ -19,6 +20,7 @@ from ruamel.yaml import YAML
 
 from pipelines.core import artifacts, registry
 from pipelines.core.config import load_params, read_yaml
+from pipelines.core.digests import file_sha256
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import encode, read_json, read_rows, write_json
 from pipelines.core.stage import Stage, open_stage
@@ -29,6 +31,7 @@ LOCK = Path("dvc.lock")
 PARAMS = Path("params.yaml")
 AUTHOR = {"NAME": "Colloquy release", "EMAIL": "release@colloquy.invalid"}
 NO_COMMIT = "0" * 40
+PROMOTED = ("by", "reason", "at")  # what the registry keeps of a promotion
 
 
 def stages_to(lock: dict[str, Any], target: str) -> list[str]:
@@ -84,6 +87,24 @@ def refusal(verdict: dict[str, Any]) -> str | None:
     return f"nothing is released: the gate says {verdict['verdict']}; {', '.join(named) or 'no rule is named'}"
 
 
+def promotion_of_verdict() -> dict[str, str] | None:
+    """Who released this candidate although the gate did not, if somebody did; another verdict voids it."""
+    if not artifacts.PROMOTION.exists():
+        return None
+    promotion: dict[str, str] = read_json(artifacts.PROMOTION)
+    if promotion["verdict_sha256"] != file_sha256(artifacts.VERDICT):
+        print(f"the promotion by {promotion['by']} was of another verdict ({promotion['verdict']}); it is void")
+        return None
+    return promotion
+
+
+def release_reason(verdict: dict[str, Any]) -> tuple[str | None, dict[str, str] | None]:
+    """Why nothing may be released, if so, and the promotion that overrules the gate, if any."""
+    reason = refusal(verdict)
+    promotion = promotion_of_verdict() if reason else None
+    return (None if promotion else reason), promotion
+
+
 def compare_with_champion() -> ExitCode:
     """Evaluate and judge again when the champion is no longer the one that the gate compared with."""
     params = load_params(PARAMS)
@@ -110,7 +131,9 @@ def labels_are(kind: Literal["simulated", "by_reward_model"]) -> str:
     return str(any(row[kind] for row in read_rows(artifacts.PREFERENCES_TRAIN))).lower()
 
 
-def version_tags(stage: Stage, info: dict[str, Any], verdict: dict[str, Any], digest: str) -> dict[str, str]:
+def version_tags(
+    stage: Stage, info: dict[str, Any], verdict: dict[str, Any], digest: str, promotion: dict[str, str] | None
+) -> dict[str, str]:
     """What the registry says of the version, for a person and for the bento."""
     labels = read_json(artifacts.metrics_of("prepare_preferences"))
     return {
@@ -124,7 +147,7 @@ def version_tags(stage: Stage, info: dict[str, Any], verdict: dict[str, Any], di
         "reward_model_labels": labels_are("by_reward_model"),
         "verdict": verdict["text"],
         "pairwise_agreement": str(labels.get("pairwise_agreement", "unknown")),
-    }
+    } | ({f"promoted_{key}": promotion[key] for key in PROMOTED} if promotion else {})
 
 
 def _git(*words: str, **variables: str) -> str:
@@ -187,12 +210,13 @@ def tag_inputs(number: int, digest: str, commit: str) -> str:
 
 def register(stage: Stage) -> ExitCode:
     """Register the run's model, or find the version that its lock already has."""
-    reason = refusal(read_json(artifacts.VERDICT))
+    verdict = read_json(artifacts.VERDICT)
+    reason, promotion = release_reason(verdict)
     if reason is None:
         if code := compare_with_champion():
             return code
         verdict = read_json(artifacts.VERDICT)
-        reason = refusal(verdict)
+        reason, promotion = release_reason(verdict)
     if reason is not None:
         print(reason)
         return ExitCode.SKIP
@@ -201,14 +225,19 @@ def register(stage: Stage) -> ExitCode:
     version = registry.find(digest)
     reused = version is not None
     if version is None:
-        tags = version_tags(stage, info, verdict, digest)
+        tags = version_tags(stage, info, verdict, digest, promotion)
         version = registry.register(info["mlflow_run_id"], artifacts.aligned_model(stage.params.align.method), tags)
     registry.set_alias("challenger", version.number)
     tag = tag_inputs(version.number, digest, info["commit"])
     registry.set_tag(version.number, "git_tag", tag)
-    write_json(artifacts.REGISTERED, {"version": version.number, "lock_hash": digest, "tag": tag, "reused": reused})
+    registered = {"version": version.number, "lock_hash": digest, "tag": tag, "reused": reused}
+    write_json(artifacts.REGISTERED, registered | {"promoted": bool(promotion)})
     stage.tracker.set_tags({"model_version": str(version.number), "git_tag": tag})
     stage.tracker.log_artifact(artifacts.GATE)
+    if promotion:
+        stage.tracker.log_artifact(artifacts.PROMOTED_CARD)  # in place of the card without name and reason
+        stage.tracker.set_tags({f"promoted_{key}": promotion[key] for key in PROMOTED})
+        print(f"released by {promotion['by']} although the gate says {verdict['text']}: {promotion['reason']}")
     print(f"model version {version.number} {'was registered before' if reused else 'registered'}, inputs tagged {tag}")
     return ExitCode.OK
 

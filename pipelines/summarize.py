@@ -63,20 +63,29 @@ def failures() -> list[str]:
     ]
 
 
+def promoted_note(promotion: dict[str, str]) -> list[str]:
+    """What a release says of itself that a person forced."""
+    if not promotion:
+        return []
+    return [f"released by {promotion['by']} although the gate says {promotion['verdict']}: {promotion['reason']}"]
+
+
 def collect() -> dict[str, Any]:
     """Everything the summary says, from the files of this workspace."""
     params = load_params(Path("params.yaml"))
     verdict = _read(artifacts.VERDICT)
+    promotion = _read(artifacts.PROMOTION) if _read(artifacts.REGISTERED).get("promoted") else {}
     return {
         "profile": params.profile,
         "align_method": params.align.method,
         "stages": stage_entries(),
         "figures": figures(params.align.method),
         "verdict": verdict,
+        "promotion": promotion,
         "model_version": _read(artifacts.REGISTERED).get("version"),
         "bento": _read(artifacts.BENTO).get("bento"),
         "failures": failures(),
-        "notes": verdict.get("notes", []) + _read(artifacts.SMOKE_TEST).get("notes", []),
+        "notes": promoted_note(promotion) + verdict.get("notes", []) + _read(artifacts.SMOKE_TEST).get("notes", []),
     }
 
 
@@ -103,7 +112,7 @@ def track(summary: dict[str, Any]) -> None:
 def main() -> None:
     summary = collect()
     verdict = summary["verdict"]
-    if not summary["failures"] and verdict and verdict["verdict"] != "pass":
+    if not summary["failures"] and verdict and verdict["verdict"] != "pass" and not summary["promotion"]:
         rules = [f"{rule['name']}: {rule['reason']}" for rule in verdict["rules"] if rule["verdict"] in FAILED_RULES]
         summary["failures"] = [f"the gate says {verdict['verdict']}: " + "; ".join(rules)]
     if not summary["failures"] and not summary["bento"]:

@@ -62,6 +62,8 @@ def release_of(stage: Stage, number: int, tags: dict[str, str]) -> Release:
         lock_hash=tags["lock_hash"],
         simulated_labels=tags["simulated_labels"] == "true",
         verdict=tags["verdict"],
+        promoted_by=tags.get("promoted_by"),
+        promoted_reason=tags.get("promoted_reason"),
         chat=stage.params.chat,
     )
 

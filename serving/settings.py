@@ -30,6 +30,8 @@ class Release:
     lock_hash: str
     simulated_labels: bool
     verdict: str  # the gate's, with its rules' name
+    promoted_by: str | None  # who released it although the gate did not
+    promoted_reason: str | None
     chat: Chat
 
     @classmethod

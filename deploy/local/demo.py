@@ -191,7 +191,8 @@ def print_summary(settings: Settings, run_id: str, notes: list[str], seconds: fl
     verdict = summary["verdict"]
     print(f"Gate           {verdict.get('text', 'did not run')}")
     for rule in verdict.get("rules", []):
-        print(f"  {rule['name']:<34}{rule['verdict']:<14}{rule['reason']}")
+        needs = f"; needs n = {rule['planned_n']:,}" if rule.get("planned_n") else ""
+        print(f"  {rule['name']:<34}{rule['verdict']:<14}{rule['reason']}{needs}")
     print(f"Model version  {summary['model_version'] or 'none'}")
     print(f"Bento          {summary['bento'] or 'none'}")
     for note in notes + summary["notes"]:

@@ -218,6 +218,18 @@ def transfer(direction: str, at: Path, home: Path) -> None:
         raise BadInput(f"{error}\nThe remote is {url}; look at its credentials, and at COLLOQUY_DVC_REMOTE") from error
 
 
+def promote(workspace: Path, by: str, reason: str) -> int:
+    """Run `evals.promote` with the code of the run in `workspace`; returns its exit code.
+
+    Raises:
+        BadInput: that run has no verdict.
+    """
+    if not (workspace / artifacts.VERDICT).exists():
+        raise BadInput(f"{workspace} has no {artifacts.VERDICT}: name a run (RUN_ID=…) that got as far as its gate")
+    command = [sys.executable, "-m", "evals.promote", "--by", by, "--reason", reason]
+    return subprocess.run(command, cwd=workspace, env=os.environ | {"PYTHONPATH": str(workspace)}).returncode
+
+
 def open_workspace(repo: Path, home: Path, request: RunRequest) -> Path:
     """Create the workspace of a run and its MLflow parent run; a second call finds both as they are."""
     workspace = folder(home, request.run_id)
@@ -285,6 +297,9 @@ def _arguments() -> argparse.Namespace:
     for direction in ("push", "pull"):
         moving = commands.add_parser(direction, help=f"{direction} the artifacts of a run, or of what is checked out")
         moving.add_argument("--run-id", default="")
+    forcing = commands.add_parser("promote", help="release a run that the gate did not pass, by name and reason")
+    for word in ("--run-id", "--by", "--reason"):
+        forcing.add_argument(word, required=True)
     return parser.parse_args()
 
 
@@ -317,6 +332,8 @@ def main() -> None:
             open_workspace(repo, home, request)
         elif arguments.command in ("push", "pull"):
             transfer(arguments.command, folder(home, arguments.run_id) if arguments.run_id else repo, home)
+        elif arguments.command == "promote":
+            sys.exit(promote(folder(home, arguments.run_id), arguments.by, arguments.reason))
         else:
             removed = clean(repo, home, arguments.keep)
             print(f"removed {len(removed)} workspaces: {' '.join(removed) or 'none'}")

@@ -11,7 +11,7 @@ router = APIRouter(prefix="/api/status", tags=["status"])
 
 @router.get("")
 async def read_status(backend: TheBackend) -> dict[str, Any]:
-    """Model version, bento, where its labels came from, the gate's verdict, and the load."""
+    """Model version, bento, where its labels came from, the gate's verdict and who overruled it, and the load."""
     release = backend.release
     problem = await backend.not_ready()
     product = backend.product
@@ -24,6 +24,8 @@ async def read_status(backend: TheBackend) -> dict[str, Any]:
         "profile": release.profile,
         "simulated_labels": release.simulated_labels,
         "verdict": release.verdict,
+        "promoted_by": release.promoted_by,
+        "promoted_reason": release.promoted_reason,
         "git_commit": release.git_commit,
         "lock_hash": release.lock_hash,
         "context_tokens": release.chat.context_tokens,

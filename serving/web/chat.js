@@ -395,6 +395,7 @@ async function readStatus() {
   if (status) {
     const parts = [`Colloquy v${status.model_version}`, status.profile];
     if (status.simulated_labels) parts.push("trained on simulated labels");
+    if (status.promoted_by) parts.push(`released by ${status.promoted_by} against the gate (${status.verdict})`);
     parts.push(status.ready ? "it can be wrong, check what matters" : `not ready: ${status.reason}`);
     $("about").textContent = parts.join(" · ");
   }

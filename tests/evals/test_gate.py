@@ -114,6 +114,26 @@ def test_a_required_sandbox_that_is_missing_is_inconclusive_with_the_reason() ->
     assert any("HumanEval is unscored" in note for note in verdict["notes"])
 
 
+@pytest.mark.parametrize(
+    ("profile", "open_rule"), [("tiny", False), ("smol", False), ("h200", True), ("cluster", True)]
+)
+def test_without_a_sandbox_demos_report_and_release_profiles_stay_open(profile: str, open_rule: bool) -> None:
+    unscored = {"humaneval": {"pass_at_1": {"value": None, "n": 0, "unscored": 20, "reason": "not run: no bwrap"}}}
+    found = full_evidence()
+    side = dict(found.samples["candidate"])
+    side["humaneval"] = [replace(sample, scores={}, unscored="not run: no bwrap") for sample in side["humaneval"]]
+    found = replace(
+        found,
+        results=found.results | {"candidate": unscored},
+        samples={"candidate": side, "baseline": found.samples["baseline"]},
+    )
+    verdict = gate.judge_evidence(found, parse(resolve(ROOT, profile, []), profile))
+    said = by_name(verdict)
+    assert said["programs"] == ("inconclusive" if open_rule else "report")
+    assert said.get("sandbox") == ("inconclusive" if open_rule else None)
+    assert all("not run: no bwrap" in rule["reason"] for rule in verdict["rules"] if rule["name"] == "programs")
+
+
 def test_programs_that_ran_without_isolation_are_no_evidence_where_a_sandbox_is_required() -> None:
     unsafe = params_of("gate.require_sandbox=true", "evaluate.allow_unsafe_execution=true")
     verdict = gate.judge_evidence(full_evidence(), unsafe)
@@ -144,6 +164,16 @@ def test_identical_evidence_gives_the_identical_verdict_whatever_came_before() -
     turned = params.model_copy(update={"gate": params.gate.model_copy(update={"rules": rules[::-1]})})
     found = {rule["name"]: rule for rule in gate.judge_evidence(full_evidence(), turned)["rules"]}
     assert found == {rule["name"]: rule for rule in json.loads(first)["rules"]}
+
+
+def test_the_notes_say_what_a_local_judge_is_worth() -> None:
+    found = full_evidence()
+    agreement = {"value": 0.6, "low": 0.4, "high": 0.75, "n": 20, "simulated": 20}
+    judge = {"judge": "base model", "local": True, "agreement_with_labels": agreement, "inconsistent": 29}
+    judge |= {"wins": 0, "ties": 37, "losses": 3}
+    notes = gate.judge_evidence(replace(found, results=found.results | {"judge": judge}), params_of())["notes"]
+    assert any("60% (40% to 75%) of 20 held-out labels, all by simulated labelers" in note for note in notes)
+    assert any("29 of 40 pairs" in note and "carry no evidence" in note for note in notes)
 
 
 def test_no_rules_is_never_a_pass() -> None:

@@ -182,7 +182,7 @@ def test_both_answers_are_graded_by_four_criteria_and_no_grade_is_no_zero() -> N
     assert summary["candidate"]["relevance"]["n"] == 2
     assert summary["baseline"]["relevance"]["value"] is None
     assert summary["baseline"]["relevance"]["unscored"] == 2
-    assert summary["baseline"]["relevance"]["reasons"] == ["cut"]
+    assert summary["baseline"]["relevance"]["reason"] == "cut"
     assert len(rows) == 16
     json.dumps(rows)
 

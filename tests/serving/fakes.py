@@ -172,6 +172,8 @@ def release(chat: Chat = CHAT) -> Release:
         lock_hash="1a2b3c4d" * 8,
         simulated_labels=True,
         verdict="pass (demo rules)",
+        promoted_by=None,
+        promoted_reason=None,
         chat=chat,
     )
 

@@ -174,6 +174,7 @@ async def test_status_tells_model_labels_and_verdict(parts: Parts):
         status = (await client.get("/api/status")).json()
     assert status["ready"] and status["bento"] == "colloquy:v7-1a2b3c4d" and status["model_version"] == 7
     assert status["simulated_labels"] is True and status["verdict"] == "pass (demo rules)"
+    assert status["promoted_by"] is None and status["promoted_reason"] is None
 
 
 async def test_a_dead_store_makes_the_app_not_ready_with_the_reason(parts: Parts):

@@ -16,6 +16,7 @@ import pytest
 from pipelines import register
 from pipelines.core import artifacts, registry, tracking
 from pipelines.core.config import Params, parse, resolve
+from pipelines.core.digests import file_sha256
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import read_json, write_json, write_rows
 from pipelines.core.stage import Stage
@@ -165,7 +166,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with (root / "mlflow.log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, cwd=root)
     try:
-        until(lambda: listens(port))
+        until(lambda: listens(port), 300)
         repo, workspace = root / "repo", root / "workspace"
         repo.mkdir()
         git(repo, "init", "--quiet", "--initial-branch", "main")
@@ -275,6 +276,40 @@ def test_anything_but_pass_releases_nothing_and_names_the_rules(
         write_json(artifacts.VERDICT, PASS)
     said = capsys.readouterr().out
     assert f"mmlu ({says})" in said and "safety" not in said
+
+
+def test_a_promotion_releases_by_name_and_reason_and_only_the_verdict_that_it_was_of(
+    scene: Path, capsys: pytest.CaptureFixture[str]
+):
+    verdict = {"verdict": "refuse", "text": "refuse (demo rules)", "rules": [], "notes": []}
+    write_json(artifacts.VERDICT, verdict)
+    promotion = {
+        "by": "Ada",
+        "reason": "a demonstration",
+        "at": "2026-11-21T12:00:00+00:00",
+        "verdict": verdict["text"],
+    }
+    write_json(artifacts.PROMOTION, promotion | {"verdict_sha256": file_sha256(artifacts.VERDICT)})
+    artifacts.PROMOTED_CARD.write_text("by Ada")
+    write_lock("forced.dir")
+    try:
+        first = registered()
+        assert first["promoted"]
+        assert "released by Ada although the gate says refuse (demo rules): a demonstration" in capsys.readouterr().out
+        version = registry.find(first["lock_hash"])
+        assert version is not None
+        assert version.tags["verdict"] == "refuse (demo rules)"
+        assert (version.tags["promoted_by"], version.tags["promoted_reason"]) == ("Ada", "a demonstration")
+        release = build_bento.release_of(stage_of("build_bento"), version.number, version.tags)
+        assert (release.promoted_by, release.promoted_reason) == ("Ada", "a demonstration")
+        write_json(artifacts.VERDICT, verdict | {"notes": ["another look"]})
+        assert register.register(stage_of("register")) == ExitCode.SKIP
+        assert "it is void" in capsys.readouterr().out
+    finally:
+        artifacts.PROMOTION.unlink()
+        write_json(artifacts.VERDICT, PASS)
+        write_lock("p.dir")
+    assert not registered()["promoted"]
 
 
 def test_a_champion_that_changed_is_compared_with_before_anything_is_registered(
