@@ -70,6 +70,11 @@ class Answer:
             self._running.cancel()
 
     @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt; none when the question was blocked."""
+        return len(self._fitted.prompt) if self._fitted else 0
+
+    @property
     def done(self) -> bool:
         """Whether nothing is left to generate."""
         return self._running is None or self._running.done
@@ -150,6 +155,11 @@ class Assistant:
         except Busy as busy:
             raise ApiError(429, str(busy), code="queue_full", retry_after_s=busy.retry_after_s) from busy
         return Answer(self.moderation, fitted, running)
+
+    async def count_tokens(self, text: str) -> int:
+        """Tokens of a person's turn, with what the template puts around it."""
+        turn = [{"role": "user", "content": text}]
+        return len(await anyio.to_thread.run_sync(self._engine.render, turn))
 
     async def _moderated(self, messages: Sequence[Message]) -> tuple[list[Message], Decision | None]:
         """The conversation without earlier turns that are blocked, and the decision on what must stay.

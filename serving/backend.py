@@ -1,24 +1,27 @@
-"""What the routes share: the release, and the model, moderation and store behind it once they answer."""
+"""What the routes share: the release, and the model, moderation and stores behind it once they answer."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
 from serving.assistant import Assistant
 from serving.errors import ApiError
 from serving.moderation import ModerationDown
+from serving.passwords import Passwords
 from serving.settings import Release
-from serving.stores.documents import DocumentStore, StoreDown
+from serving.stores.errors import StoreDown
+from serving.stores.open import Stores
+from serving.telemetry import Telemetry
 
 log = logging.getLogger("colloquy")
 
 RETRY_AFTER_S = 5
-FRESH_S = 1.0  # how long one look at store and moderation counts
+FRESH_S = 1.0  # how long one look at stores and moderation counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class Product:
     """The parts that answer."""
 
     assistant: Assistant
-    store: DocumentStore
+    stores: Stores
+    passwords: Passwords
 
 
 class Backend:
@@ -39,6 +43,8 @@ class Backend:
         self._open_product = open_product
         self._looked_at = 0.0
         self._opening: asyncio.Task[None] | None = None
+        self._saving: set[asyncio.Task[None]] = set()
+        self.telemetry = Telemetry()
 
     def start(self) -> None:
         self._opening = asyncio.create_task(self._open())
@@ -48,6 +54,7 @@ class Backend:
             try:
                 self.product = await self._open_product(self.release)
                 self.problem = None
+                self.telemetry.start(self.product.stores.documents)
                 log.info("%s is ready", self.release.bento)
             except StoreDown as error:  # comes back by itself; a broken model does not
                 self.problem = str(error)
@@ -58,13 +65,13 @@ class Backend:
                 return
 
     async def not_ready(self) -> str | None:
-        """Why this server can't answer now, or None: model, moderation and store must all be there."""
+        """Why this server can't answer now, or None: model, moderation and stores must all be there."""
         if self.product is None:
             return self.problem
         if time.monotonic() - self._looked_at > FRESH_S:
             self.problem = None
             try:
-                await self.product.store.ping()
+                await self.product.stores.ping()
                 await self.product.assistant.moderation.check([("input", "Good morning.")])
             except StoreDown as error:
                 self.problem = str(error)
@@ -73,12 +80,21 @@ class Backend:
             self._looked_at = time.monotonic()
         return self.problem
 
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work` even if the request that asks for it is being cancelled; `close` waits for it."""
+        task = asyncio.create_task(work)
+        self._saving.add(task)
+        task.add_done_callback(self._saving.discard)
+
     async def close(self) -> None:
         if self._opening is not None:
             self._opening.cancel()
         if self.product is not None:
+            await asyncio.gather(*self._saving, return_exceptions=True)
+            await self.telemetry.close()
             self.product.assistant.close()
-            await self.product.store.close()
+            self.product.passwords.close()
+            await self.product.stores.close()
 
 
 def backend_of(request: Request) -> Backend:

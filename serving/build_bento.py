@@ -27,16 +27,23 @@ NOT_CODE = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 # What the served code imports; versions are those of this environment.
 PACKAGES = (
+    "aiosqlite",
+    "alembic",
+    "argon2-cffi",
     "bentoml",
     "fastapi",
     "jinja2",
     "numpy",
+    "psycopg",
+    "psycopg-binary",
     "pydantic",
     "pymongo",
     "ruamel.yaml",
     "safetensors",
+    "sqlalchemy",
     "torch",
     "transformers",
+    "valkey",
 )
 
 

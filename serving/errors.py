@@ -28,6 +28,7 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         retry_after_s: int | None = None,
+        forget: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -35,15 +36,23 @@ class ApiError(Exception):
         self.param = param
         self.code = code
         self.retry_after_s = retry_after_s
+        self.forget = forget  # a cookie that is of no use any more
+
+    @property
+    def kind(self) -> str:
+        """The type in OpenAI's words."""
+        return TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
 
     def body(self) -> dict[str, Any]:
         """The body that the official clients parse."""
-        kind = TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
     def response(self) -> JSONResponse:
         headers = {"Retry-After": str(self.retry_after_s)} if self.retry_after_s is not None else None
-        return JSONResponse(self.body(), self.status, headers)
+        response = JSONResponse(self.body(), self.status, headers)
+        if self.forget:
+            response.delete_cookie(self.forget)
+        return response
 
 
 def from_validation(error: RequestValidationError) -> ApiError:
@@ -62,16 +71,19 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ApiError)
     async def api_error(request: Request, error: ApiError) -> JSONResponse:
+        request.state.error_type = error.code or error.kind
         return error.response()
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        request.state.error_type = "invalid_request_error"
         return from_validation(error).response()
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        message = f"{error.detail}: {request.method} {request.url.path}"
-        return ApiError(error.status_code, message).response()
+        response = ApiError(error.status_code, f"{error.detail}: {request.method} {request.url.path}").response()
+        response.headers.update(error.headers or {})  # Allow, of a 405
+        return response
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:

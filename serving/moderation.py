@@ -81,6 +81,11 @@ class Policy:
                 return Decision(place, rule.category, score, rule.template)
         return None
 
+    def reached(self, scores: dict[str, float]) -> dict[str, bool]:
+        """Which categories are at or above their threshold, whether or not they block anywhere."""
+        thresholds = {rule.category: rule.threshold for rule in self.rules}
+        return {category: score >= thresholds[category] for category, score in scores.items()}
+
 
 def read_policy(path: Path, threshold: float) -> Policy:
     """Read the policy file; rules without a threshold of their own take `threshold`."""
@@ -123,17 +128,32 @@ class Moderation:
         Raises:
             ModerationDown: the classifier failed.
         """
-        try:
-            plain = [text for _, text in texts]
-            scores = await asyncio.get_running_loop().run_in_executor(self._thread, self._classifier.score, plain)
-            decisions = [self.policy.decide(place, each) for (place, _), each in zip(texts, scores, strict=True)]
-        except Exception as error:
-            log.exception("the classifier failed")
-            raise ModerationDown(str(error)) from error
+        scores = await self.score([text for _, text in texts])
+        decisions = [self.policy.decide(place, each) for (place, _), each in zip(texts, scores, strict=True)]
         for decision, each in zip(decisions, scores, strict=True):
             if decision is not None:
                 self._log(decision, each)
         return decisions
+
+    async def score(self, texts: list[str]) -> list[dict[str, float]]:
+        """The classifier's scores of each text, by category.
+
+        Raises:
+            ModerationDown: the classifier failed.
+        """
+        try:
+            scores = await asyncio.get_running_loop().run_in_executor(self._thread, self._classifier.score, texts)
+            if len(scores) != len(texts):
+                raise ValueError(f"{len(scores)} scores came for {len(texts)} texts")
+        except Exception as error:
+            log.exception("the classifier failed")
+            raise ModerationDown(str(error)) from error
+        return scores
+
+    @property
+    def version(self) -> str:
+        """The classifier's."""
+        return self._classifier.version
 
     def guard(self) -> "StreamGuard":
         """A guard for one streamed answer."""

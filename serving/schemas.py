@@ -1,7 +1,8 @@
-"""Request bodies: OpenAI's chat completion as far as it is supported, and the chat page's own."""
+"""What all bodies share, and OpenAI's requests as far as they are supported."""
 
 from typing import Annotated, Any, Literal, Self
 
+from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipelines.core.records import Message
@@ -10,6 +11,7 @@ from serving.assistant import Options
 MAX_MESSAGES = 2000
 MAX_CHARACTERS = 200_000  # of one message; the context is far smaller
 MAX_STOPS = 4
+MAX_MODERATED = 32  # texts of one request
 
 # Fields of OpenAI's API that this server can't honour, with the values that ask for nothing.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -34,11 +36,24 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "web_search_options": (),
 }
 
+Short = Annotated[str, Field(max_length=512)]
+Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
 
 
+Id = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]  # text without line breaks and other controls
+
+
 class Body(BaseModel):
+    """What goes in or out as JSON; unknown fields are refused."""
+
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def example(**values: Any) -> ConfigDict:
+    """The configuration of a body with an example in the API's description."""
+    return ConfigDict(extra="forbid", allow_inf_nan=False, json_schema_extra={"examples": [values]})
 
 
 class TextPart(Body):
@@ -50,9 +65,9 @@ class ChatMessage(Body):
     """One message; `developer` is OpenAI's newer word for `system`."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, Field(max_length=MAX_CHARACTERS)] | list[TextPart]
-    name: str | None = None
-    refusal: str | None = None
+    content: Text | Annotated[list[TextPart], Field(max_length=MAX_MESSAGES)]
+    name: Short | None = None
+    refusal: Text | None = None
 
     def message(self) -> Message:
         text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
@@ -63,10 +78,18 @@ class StreamOptions(Body):
     include_usage: bool = False
 
 
+def _describe(schema: dict[str, Any]) -> None:
+    """Add the unsupported fields with the values that ask for nothing, which are all that is accepted."""
+    neutral = {name: {"enum": [*values, None]} for name, values in UNSUPPORTED.items()}
+    schema["properties"] |= neutral
+    schema["examples"] = [{"model": "colloquy", "messages": [{"role": "user", "content": "Hello"}]}]
+
+
 class ChatCompletionRequest(Body):
     """`POST /v1/chat/completions`."""
 
-    model: str
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, json_schema_extra=_describe)
+    model: Annotated[str, Field(max_length=200)]
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool | None = False
     stream_options: StreamOptions | None = None
@@ -76,9 +99,9 @@ class ChatCompletionRequest(Body):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
-    metadata: dict[str, str] | None = None
+    user: Short | None = None
+    safety_identifier: Short | None = None
+    metadata: Annotated[dict[str, Short], Field(max_length=16)] | None = None
     store: bool | None = None
 
     @model_validator(mode="before")
@@ -104,15 +127,12 @@ class ChatCompletionRequest(Body):
         return Options(self.max_completion_tokens or self.max_tokens, self.temperature, self.top_p, seed, stop)
 
 
-class NewMessage(Body):
-    """`POST /api/conversations/{conversation_id}/messages`: the next turn of a person."""
+class ModerationRequest(Body):
+    """`POST /v1/moderations`: one text or several."""
 
-    content: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
+    model_config = example(input="How do I get a stain out of wool?")
+    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_MODERATED)]
+    model: Short | None = None
 
-
-class NewFeedback(Body):
-    """`POST /api/feedback`: a thumb on an answer, with words if the person likes."""
-
-    message_id: Annotated[str, Field(max_length=64)]
-    rating: Literal["up", "down"]
-    feedback_text: Annotated[str, Field(max_length=4000)] = ""
+    def texts(self) -> list[str]:
+        return [self.input] if isinstance(self.input, str) else self.input

@@ -1,7 +1,7 @@
 """Serves the bento that the release state names, on CHAT_URL's port; what the stack runs as its chat process.
 
-Environment: COLLOQUY_HOME, BENTOML_HOME, CHAT_URL and MONGODB_URL. The process becomes BentoML's own, so that
-signals reach it directly.
+Environment: COLLOQUY_HOME, BENTOML_HOME, CHAT_URL and the stores' MONGODB_URL, REDIS_URL and SQL_URL. The process
+becomes BentoML's own, so that signals reach it directly.
 """
 
 import os

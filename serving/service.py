@@ -1,4 +1,4 @@
-"""The BentoML service: opens model, moderation and store of its own bento and serves the application over them."""
+"""The BentoML service: opens model, moderation and stores of its own bento and serves the application over them."""
 
 import asyncio
 from pathlib import Path
@@ -9,8 +9,9 @@ from serving.app import create_app
 from serving.assistant import Assistant
 from serving.backend import Backend, Product
 from serving.moderation import POLICY_FILE, Moderation, read_policy
-from serving.settings import MODERATION_FOLDER, SOURCE, Release, read_release, store_url
-from serving.stores.documents import MongoStore
+from serving.passwords import Passwords
+from serving.settings import MODERATION_FOLDER, SOURCE, Release, address, read_release
+from serving.stores.open import Stores
 
 ANSWER_TIMEOUT_S = 600  # of a plain reply; a started stream is never cut
 WARM_UP = [{"role": "user", "content": "Hello"}]
@@ -30,15 +31,15 @@ def load_assistant(release: Release) -> Assistant:
 
 
 async def open_product(release: Release) -> Product:
-    """Everything that answers; the store is asked first, since it may still be starting."""
-    store = MongoStore(store_url())
+    """Everything that answers; the stores are asked first, since they may still be starting."""
+    stores = Stores.at(address("MONGODB_URL"), address("SQL_URL"), address("REDIS_URL"))
     try:
-        await store.prepare()
+        await stores.prepare()
         assistant = await asyncio.to_thread(load_assistant, release)
     except BaseException:
-        await store.close()
+        await stores.close()
         raise
-    return Product(assistant, store)
+    return Product(assistant, stores, Passwords())
 
 
 app = create_app(read_release, open_product)

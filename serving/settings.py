@@ -15,7 +15,11 @@ from pipelines.core.jsonl import read_json
 SOURCE = Path(__file__).resolve().parents[1]
 RELEASE_FILE = "release.json"
 MODERATION_FOLDER = "moderation"  # beside RELEASE_FILE
-STORE_VARIABLE = "MONGODB_URL"
+STORES = {
+    "MONGODB_URL": "the document store: conversations, feedback and logs",
+    "REDIS_URL": "Valkey or Redis: sessions, rate limits and the context cache",
+    "SQL_URL": "the database of users: sqlite:////folder/users.db or postgresql://…",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +63,13 @@ def read_release(source: Path = SOURCE) -> Release:
     return Release.from_json(read_json(path))
 
 
-def store_url() -> str:
-    """The address of the document store.
+def address(variable: str) -> str:
+    """The address of the store that `variable` names.
 
     Raises:
         BadInput: none is given.
     """
-    url = os.environ.get(STORE_VARIABLE, "")
+    url = os.environ.get(variable, "")
     if not url:
-        raise BadInput(
-            f"{STORE_VARIABLE} is not set: conversations and feedback need a document store (make up starts it)"
-        )
+        raise BadInput(f"{variable} is not set: it holds the address of {STORES[variable]} (make up sets it)")
     return url

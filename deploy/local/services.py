@@ -100,6 +100,7 @@ def shared_environment(settings: Settings) -> dict[str, str]:
         "CHAT_URL": settings.url("CHAT"),
         "MONGODB_URL": given_address("MONGODB") or f"mongodb://{HOST}:{settings.ports['MONGODB']}",
         "REDIS_URL": given_address("REDIS") or f"redis://{HOST}:{settings.ports['REDIS']}",
+        "SQL_URL": os.environ.get("SQL_URL") or f"sqlite:///{settings.home}/stores/users.db",
         "BENTOML_DO_NOT_TRACK": "True",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

@@ -529,6 +529,16 @@ class Gate(Section):
     rules: list[Rule]
 
 
+class Access(Section):
+    """Who may chat, and how much; beyond a limit comes 429 with Retry-After."""
+
+    visitors: bool  # may people without an account chat, and programs without a key?
+    requests_per_minute: Positive  # of one user or key
+    address_requests_per_minute: Positive  # of everybody behind one address
+    sign_ins_per_hour: Positive  # tries to register or log in, from one address and for one e-mail address
+    tokens_per_day: Positive | None  # of one user, question and answer together
+
+
 class Chat(Section):
     """How the bento answers: `serving/`."""
 
@@ -541,6 +551,7 @@ class Chat(Section):
     max_concurrent: Positive
     queue: NonNegative
     moderation_threshold: Share
+    access: Access
     smoke_question: str
     smoke_expects: str | None  # the answer must contain this; None asks only for an answer
 

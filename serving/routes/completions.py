@@ -1,14 +1,18 @@
-"""OpenAI's API: `POST /v1/chat/completions` and `GET /v1/models`."""
+"""OpenAI's API: `POST /v1/chat/completions`, `GET /v1/models` and `POST /v1/moderations`."""
 
+import uuid
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
 
+from serving.accounting import counted, require_quota
+from serving.answers import STREAM, ChatCompletion, Model, Models, ModerationResult, Moderations
 from serving.assistant import Delta, End
 from serving.backend import TheBackend, TheProduct
 from serving.errors import ApiError
-from serving.schemas import ChatCompletionRequest
+from serving.identity import Program
+from serving.moderation import ModerationDown
+from serving.schemas import ChatCompletionRequest, ModerationRequest
 from serving.settings import Release
 from serving.streaming import Envelope, cancel_when_gone, chunks, event_stream
 
@@ -24,21 +28,24 @@ def _require_model(name: str, release: Release) -> None:
         )
 
 
-@router.post("/chat/completions", response_model=None)
+@router.post("/chat/completions", response_model=ChatCompletion, responses=STREAM)
 async def create_chat_completion(
-    body: ChatCompletionRequest, request: Request, backend: TheBackend, product: TheProduct
-) -> dict[str, Any] | Response:
+    body: ChatCompletionRequest, request: Request, caller: Program, backend: TheBackend, product: TheProduct
+) -> Any:
     """Answer a conversation, at once or as server-sent events. The prompt drops the oldest turns that don't fit."""
     _require_model(body.model, backend.release)
-    answer = await product.assistant.prepare([message.message() for message in body.messages], body.options())
+    await require_quota(backend, product, caller)
+    options = body.options()
+    answer = await product.assistant.prepare([message.message() for message in body.messages], options)
     cancel_when_gone(request, answer)
+    events = counted(answer, backend, product, caller, options)
     envelope = Envelope(backend.release)
     if body.stream:
         include_usage = body.stream_options is not None and body.stream_options.include_usage
-        return event_stream(chunks(answer.events(), envelope, include_usage))
+        return event_stream(chunks(events, envelope, include_usage))
     text = ""
     end: End | None = None
-    async for event in answer.events():
+    async for event in events:
         if isinstance(event, Delta):
             text += event.text
         else:
@@ -47,18 +54,39 @@ async def create_chat_completion(
     return envelope.completion(text, end)
 
 
+@router.post("/moderations")
+async def create_moderation(
+    body: ModerationRequest, caller: Program, backend: TheBackend, product: TheProduct
+) -> Moderations:
+    """Score texts by category, and say which this server would block in a person's message."""
+    moderation = product.assistant.moderation
+    try:
+        scores = await moderation.score(body.texts())
+    except ModerationDown as error:
+        raise ApiError(503, "moderation failed", code="moderation_unavailable", retry_after_s=5) from error
+    results = [
+        ModerationResult(
+            flagged=moderation.policy.decide("input", each) is not None,
+            categories=moderation.policy.reached(each),
+            category_scores=each,
+        )
+        for each in scores
+    ]
+    return Moderations(id=f"modr-{uuid.uuid4().hex}", model=moderation.version, results=results)
+
+
 @router.get("/models")
-async def list_models(backend: TheBackend) -> dict[str, Any]:
+async def list_models(caller: Program, backend: TheBackend) -> Models:
     """The served model under its own name and under its alias."""
-    return {"object": "list", "data": [_model(name) for name in (backend.release.model_id, ALIAS)]}
+    return Models(object="list", data=[_model(name) for name in (backend.release.model_id, ALIAS)])
 
 
 @router.get("/models/{name}")
-async def read_model(name: str, backend: TheBackend) -> dict[str, Any]:
+async def read_model(name: str, caller: Program, backend: TheBackend) -> Model:
     """One served model."""
     _require_model(name, backend.release)
     return _model(name)
 
 
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": ALIAS}
+def _model(name: str) -> Model:
+    return Model(id=name, object="model", created=0, owned_by=ALIAS)

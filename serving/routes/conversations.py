@@ -1,43 +1,94 @@
-"""The chat page's conversations: kept on the server, so that they survive a reload; answers come as events."""
+"""`/api/conversations`: create, list, search, read, rename, delete, export. Their turns are in `messages`."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
 
-from fastapi import APIRouter, Request
-from starlette.responses import Response
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import PlainTextResponse
+from pydantic import Field
 
-from pipelines.core.records import Message
-from serving.assistant import Answer, Delta, End, Options
-from serving.backend import Product, TheBackend, TheProduct
+from serving.backend import Product, TheProduct
 from serving.errors import ApiError
-from serving.schemas import NewMessage
-from serving.stores.documents import Conversation, StoredMessage, new_id, now
-from serving.streaming import Envelope, cancel_when_gone, chunks, event_stream
-from serving.visitors import CurrentUser
+from serving.exports import as_json, as_markdown
+from serving.identity import CurrentUser
+from serving.schemas import Body, Id, Line, example
+from serving.stores.documents import Conversation, Feedback, Page, Rating, StoredMessage, new_id, now
 
 router = APIRouter(prefix="/api/conversations", tags=["conversations"])
 
-MAX_LISTED = 200
-TITLE_CHARACTERS = 60
+MAX_LISTED = 100
+TITLE_CHARACTERS = 60  # of a title that is made from the first message
 UNTITLED = "New chat"
 
-_saving: set[asyncio.Task[None]] = set()
+Title = Annotated[Line, Field(min_length=1, max_length=200)]
 
 
-def _summary(conversation: Conversation) -> dict[str, Any]:
-    return {
-        "conversation_id": conversation.conversation_id,
-        "title": conversation.title,
-        "created_at": conversation.created_at.isoformat(),
-        "last_updated": conversation.last_updated.isoformat(),
-    }
+class NewTitle(Body):
+    model_config = example(title="Plans for Paris")
+    title: Title
 
 
-async def _owned(product: Product, user: str, conversation_id: str) -> Conversation:
-    conversation = await product.store.conversation(user, conversation_id)
+class Summary(Body):
+    """A conversation as the list shows it."""
+
+    conversation_id: str
+    title: str
+    created_at: datetime
+    last_updated: datetime
+
+    @classmethod
+    def of(cls, conversation: Conversation) -> Self:
+        return cls(
+            conversation_id=conversation.conversation_id,
+            title=conversation.title,
+            created_at=conversation.created_at,
+            last_updated=conversation.last_updated,
+        )
+
+
+class Summaries(Body):
+    """One page of the list; `next` asks for the one after it, null at the end."""
+
+    conversations: list[Summary]
+    next: str | None
+
+
+class Turn(Body):
+    """One message, with the reader's own thumb on it."""
+
+    message_id: str
+    role: Literal["user", "assistant"]
+    content: str
+    timestamp: datetime
+    tokens: int
+    rating: Rating | None
+    metadata: dict[str, str]
+
+    @classmethod
+    def of(cls, message: StoredMessage, feedback: Feedback | None) -> Self:
+        return cls(
+            message_id=message.message_id,
+            role=message.role,
+            content=message.content,
+            timestamp=message.timestamp,
+            tokens=message.tokens,
+            rating=feedback.rating if feedback else None,
+            metadata=message.metadata,
+        )
+
+
+class WithTurns(Summary):
+    messages: list[Turn]
+
+
+async def owned(product: Product, user_id: str, conversation_id: str) -> Conversation:
+    """The user's conversation.
+
+    Raises:
+        ApiError: it is not there, or somebody else's, which is the same to the caller.
+    """
+    conversation = await product.stores.documents.conversation(user_id, conversation_id)
     if conversation is None:
         raise ApiError(404, f"there is no conversation {conversation_id!r}", "conversation_id")
     return conversation
@@ -49,127 +100,95 @@ def title_of(text: str) -> str:
     return line if len(line) <= TITLE_CHARACTERS else line[: TITLE_CHARACTERS - 1].rstrip() + "…"
 
 
+def cursor_of(conversation: Conversation) -> str:
+    """Where the next page begins: after this conversation."""
+    return f"{conversation.last_updated.isoformat()}_{conversation.conversation_id}"
+
+
+def _after(cursor: str | None) -> tuple[datetime, str] | None:
+    if cursor is None:
+        return None
+    text, _, identifier = cursor.partition("_")
+    try:
+        at = datetime.fromisoformat(text)
+        at.timestamp()  # also fails for years that no zone can be applied to
+    except (ValueError, OverflowError) as error:
+        raise ApiError(400, "cursor: take the value of `next` as it came", "cursor") from error
+    if at.tzinfo is None:
+        raise ApiError(400, "cursor: take the value of `next` as it came", "cursor")
+    return at, identifier
+
+
 @router.post("", status_code=201)
-async def create_conversation(user: CurrentUser, product: TheProduct) -> dict[str, Any]:
+async def create_conversation(caller: CurrentUser, product: TheProduct) -> Summary:
     """Start an empty conversation."""
     at = now()
-    conversation = Conversation(new_id("conv"), user, UNTITLED, at, at, {})
-    await product.store.put_conversation(conversation)
-    return _summary(conversation)
+    conversation = Conversation(new_id("conv"), caller.user_id, UNTITLED, at, at, {})
+    await product.stores.documents.put_conversation(conversation)
+    return Summary.of(conversation)
 
 
 @router.get("")
-async def list_conversations(user: CurrentUser, product: TheProduct) -> dict[str, Any]:
-    """The visitor's conversations, the last used first."""
-    return {"conversations": [_summary(each) for each in await product.store.conversations(user, MAX_LISTED)]}
+async def list_conversations(
+    caller: CurrentUser,
+    product: TheProduct,
+    search: Annotated[Line, Query(max_length=200)] = "",
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+) -> Summaries:
+    """The caller's conversations, the last used first; `search` looks in titles and messages."""
+    page = Page(limit + 1, _after(cursor), search)
+    found = await product.stores.documents.conversations(caller.user_id, page)
+    following = cursor_of(found[limit - 1]) if len(found) > limit else None
+    return Summaries(conversations=[Summary.of(each) for each in found[:limit]], next=following)
 
 
 @router.get("/{conversation_id}")
-async def read_conversation(conversation_id: str, user: CurrentUser, product: TheProduct) -> dict[str, Any]:
-    """A conversation with its messages and the visitor's thumbs."""
-    conversation = await _owned(product, user, conversation_id)
-    messages = await product.store.messages(user, conversation_id)
-    given = await product.store.feedback(user, [m.message_id for m in messages if m.role == "assistant"])
-    ratings = {feedback.message_id: feedback.rating for feedback in given}
-    return _summary(conversation) | {
-        "messages": [
-            {
-                "message_id": message.message_id,
-                "role": message.role,
-                "content": message.content,
-                "timestamp": message.timestamp.isoformat(),
-                "tokens": message.tokens,
-                "rating": ratings.get(message.message_id),
-                "metadata": message.metadata,
-            }
-            for message in messages
-        ]
-    }
+async def read_conversation(conversation_id: Id, caller: CurrentUser, product: TheProduct) -> WithTurns:
+    """A conversation with its messages and the caller's thumbs."""
+    conversation = await owned(product, caller.user_id, conversation_id)
+    documents = product.stores.documents
+    messages = await documents.messages(caller.user_id, conversation_id)
+    given = await documents.feedback(caller.user_id, [m.message_id for m in messages if m.role == "assistant"])
+    by_message = {feedback.message_id: feedback for feedback in given}
+    turns = [Turn.of(message, by_message.get(message.message_id)) for message in messages]
+    return WithTurns(messages=turns, **Summary.of(conversation).model_dump())
+
+
+@router.patch("/{conversation_id}")
+async def rename_conversation(conversation_id: Id, body: NewTitle, caller: CurrentUser, product: TheProduct) -> Summary:
+    """Give a conversation another title."""
+    renamed = replace(await owned(product, caller.user_id, conversation_id), title=body.title)
+    await product.stores.documents.put_conversation(renamed)
+    return Summary.of(renamed)
 
 
 @router.delete("/{conversation_id}", status_code=204)
-async def delete_conversation(conversation_id: str, user: CurrentUser, product: TheProduct) -> None:
+async def delete_conversation(conversation_id: Id, caller: CurrentUser, product: TheProduct) -> None:
     """Delete a conversation with its messages and feedback."""
-    if not await product.store.delete_conversation(user, conversation_id):
+    if not await product.stores.documents.delete_conversation(caller.user_id, conversation_id):
         raise ApiError(404, f"there is no conversation {conversation_id!r}", "conversation_id")
+    await product.stores.contexts.forget([conversation_id])
 
 
-@router.post("/{conversation_id}/messages", response_model=None)
-async def create_message(
-    conversation_id: str,
-    body: NewMessage,
-    request: Request,
-    user: CurrentUser,
-    backend: TheBackend,
+@router.get(
+    "/{conversation_id}/export",
+    response_model=dict[str, Any],
+    responses={200: {"content": {"text/markdown": {"schema": {"type": "string"}}}}},
+)
+async def export_conversation(
+    conversation_id: Id,
+    caller: CurrentUser,
     product: TheProduct,
-) -> Response:
-    """Add a person's turn and stream the answer as OpenAI chunks; both are stored as they were shown.
-
-    The turn is stored before the first byte of the answer, the answer before its last one.
-    """
-    conversation = await _owned(product, user, conversation_id)
-    earlier = await product.store.messages(user, conversation_id)
-    turns = [Message(message.role, message.content) for message in earlier if message.content]
-    answer = await product.assistant.prepare([*turns, Message("user", body.content)], Options())
-    cancel_when_gone(request, answer)
-    try:
-        position = earlier[-1].position + 1 if earlier else 0
-        question = StoredMessage(new_id("msg"), conversation_id, user, position, "user", body.content, now(), 0, {})
-        await product.store.add_message(question)
-        title = conversation.title if earlier else title_of(body.content)
-        await product.store.put_conversation(replace(conversation, title=title, last_updated=question.timestamp))
-    except BaseException:
-        answer.cancel()
-        raise
-    recorder = Recorder(product, question, new_id("msg"), backend.release.model_id)
-    extra = {"conversation_id": conversation_id, "message_id": recorder.message_id, "title": title}
-    return event_stream(chunks(recorder.record(answer), Envelope(backend.release, extra), include_usage=False))
-
-
-class Recorder:
-    """Stores an answer as it was really shown, also when its reader left in the middle."""
-
-    def __init__(self, product: Product, question: StoredMessage, message_id: str, model_id: str) -> None:
-        self.message_id = message_id
-        self._product = product
-        self._question = question
-        self._model_id = model_id
-
-    async def record(self, answer: Answer) -> AsyncIterator[Delta | End]:
-        """Pass the events of `answer` on; the answer is stored before its end is told."""
-        shown: list[str] = []
-        stored = False
-        try:
-            async with aclosing(answer.events()) as events:  # type: ignore[type-var]
-                async for event in events:
-                    if isinstance(event, Delta):
-                        shown.append(event.text)
-                    else:
-                        await self._store("".join(shown), event)
-                        stored = True
-                    yield event
-        finally:
-            if not stored:
-                # The reader's task is being cancelled; the store call must outlive it.
-                cut_off = End("cancelled", 0, len(shown), None, 0)
-                task = asyncio.create_task(self._store("".join(shown), cut_off))
-                _saving.add(task)
-                task.add_done_callback(_saving.discard)
-
-    async def _store(self, text: str, end: End) -> None:
-        metadata = {"model_version": self._model_id, "finish_reason": end.finish_reason}
-        if end.blocked is not None:
-            metadata |= {"moderated": end.blocked.category, "moderated_place": end.blocked.place}
-        asked = self._question
-        message = StoredMessage(
-            self.message_id,
-            asked.conversation_id,
-            asked.user_id,
-            asked.position + 1,
-            "assistant",
-            text,
-            now(),
-            end.completion_tokens,
-            metadata,
-        )
-        await self._product.store.add_message(message)
+    response: Response,
+    format: Annotated[Literal["json", "markdown"], Query()] = "markdown",
+) -> Any:
+    """A conversation as a file, to read or to process."""
+    conversation = await owned(product, caller.user_id, conversation_id)
+    messages = await product.stores.documents.messages(caller.user_id, conversation_id)
+    suffix = "md" if format == "markdown" else "json"
+    disposition = {"Content-Disposition": f'attachment; filename="{conversation_id}.{suffix}"'}
+    if format == "markdown":
+        return PlainTextResponse(as_markdown(conversation, messages), headers=disposition, media_type="text/markdown")
+    response.headers.update(disposition)
+    return as_json(conversation, messages)

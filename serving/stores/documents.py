@@ -1,26 +1,16 @@
-"""Conversations, messages and feedback in a document store: the interface and its MongoDB-protocol implementation.
+"""Conversations, messages, feedback and logs in a document store: the records and the interface.
 
-Every read and write names the user, so that one person's documents can't be reached through another's id.
+Every read and write for a person names the user, so that one person's documents can't be reached through another's id.
 """
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
-
-from pymongo import AsyncMongoClient
-from pymongo.errors import PyMongoError
-
-DATABASE = "colloquy"
-TIMEOUT_MS = 3000
+from typing import Literal, NamedTuple, Protocol
 
 Rating = Literal["up", "down"]
-
-
-class StoreDown(Exception):
-    """The store did not answer."""
+REPLACED = "replaced"  # in a message's metadata: when a newer turn took its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +27,11 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """One turn as it was really shown. `metadata` holds model_version, finish_reason and moderation for answers."""
+    """One turn as it was really shown. `metadata` holds model_version, finish_reason and moderation for answers.
+
+    A turn that was edited or generated anew is kept with `REPLACED` in its metadata and is no part of the
+    conversation any more.
+    """
 
     message_id: str
     conversation_id: str
@@ -60,7 +54,56 @@ class Feedback:
     rating: Rating
     feedback_text: str
     timestamp: datetime
-    action_taken: str
+    action_taken: str  # by an administrator
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLog:
+    """One request, without its body, its query and its secrets."""
+
+    request_id: str
+    timestamp: datetime
+    user_id: str  # "" before anybody was known
+    conversation_id: str
+    endpoint: str  # method and route, with the names of its parameters
+    request_size: int  # bytes
+    response_time: float  # seconds to the last byte
+    status_code: int
+    error_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetric:
+    """One answer, as the model saw it."""
+
+    timestamp: datetime
+    model_id: str
+    region: str
+    inference_time: float  # seconds
+    tokens_processed: int
+    prompt_tokens: int
+    completion_tokens: int
+    temperature: float
+    max_tokens: int
+    gpu_utilization: float | None  # None: there is no GPU
+
+
+class Page(NamedTuple):
+    """Which part of a list is wanted: at most `limit` after the one that `after` names, with `search` in its text."""
+
+    limit: int
+    after: tuple[datetime, str] | None = None  # last_updated and conversation_id
+    search: str = ""
+
+
+class Counts(NamedTuple):
+    """How much there is, for the figures."""
+
+    conversations: int
+    messages: int
+    feedback_up: int
+    feedback_down: int
 
 
 def new_id(kind: str) -> str:
@@ -77,111 +120,33 @@ def now() -> datetime:
 class DocumentStore(Protocol):
     """What the chat product keeps. Every method raises `StoreDown` when the store does not answer."""
 
+    async def prepare(self) -> None: ...
     async def ping(self) -> None: ...
     async def close(self) -> None: ...
     async def put_conversation(self, conversation: Conversation) -> None: ...
     async def conversation(self, user_id: str, conversation_id: str) -> Conversation | None: ...
-    async def conversations(self, user_id: str, limit: int) -> list[Conversation]: ...
+    async def conversations(self, user_id: str, page: Page) -> list[Conversation]: ...
     async def delete_conversation(self, user_id: str, conversation_id: str) -> bool: ...
-    async def add_message(self, message: StoredMessage) -> None: ...
+    async def put_message(self, message: StoredMessage) -> None: ...
     async def message(self, user_id: str, message_id: str) -> StoredMessage | None: ...
     async def messages(self, user_id: str, conversation_id: str) -> list[StoredMessage]: ...
     async def put_feedback(self, feedback: Feedback) -> None: ...
     async def feedback(self, user_id: str, message_ids: list[str]) -> list[Feedback]: ...
 
+    async def adopt(self, visitor_id: str, user_id: str) -> None:
+        """Hand everything of a visitor over to the account that the visitor logged in to."""
 
-@contextmanager
-def _answering() -> Iterator[None]:
-    """Turns the driver's errors into `StoreDown`."""
-    try:
-        yield
-    except PyMongoError as error:
-        reason = str(error).partition(" (configured timeouts")[0][:200]  # the driver adds its whole topology
-        raise StoreDown(f"the document store does not answer: {reason}") from error
+    async def delete_user(self, user_id: str) -> list[str]:
+        """Remove everything of a user, also from the logs; returns the ids of the conversations."""
 
+    async def flagged(self, limit: int) -> list[StoredMessage]:
+        """For administrators: the newest messages that moderation blocked, of all users."""
 
-def _fields(document: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in document.items() if key != "_id"}
+    async def judged(self, rating: Rating, limit: int) -> list[Feedback]:
+        """For administrators: the newest feedback of all users."""
 
+    async def judgement(self, feedback_id: str) -> Feedback | None:
+        """For administrators: one feedback of whomever."""
 
-class MongoStore:
-    """`DocumentStore` over pymongo: MongoDB, or anything that speaks its wire protocol."""
-
-    def __init__(self, url: str) -> None:
-        self._client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
-            url,
-            tz_aware=True,
-            serverSelectionTimeoutMS=TIMEOUT_MS,
-            connectTimeoutMS=TIMEOUT_MS,
-            socketTimeoutMS=TIMEOUT_MS,
-            retryWrites=False,
-        )
-        database = self._client[DATABASE]
-        self._conversations = database["conversations"]
-        self._messages = database["messages"]
-        self._feedback = database["user_feedback"]
-
-    async def prepare(self) -> None:
-        """Create the indexes. Single fields only: the embedded store takes no compound index for equality."""
-        with _answering():
-            await self._conversations.create_index("conversation_id", unique=True)
-            await self._conversations.create_index("user_id")
-            await self._messages.create_index("message_id", unique=True)
-            await self._messages.create_index("conversation_id")
-            await self._feedback.create_index("feedback_id", unique=True)
-            await self._feedback.create_index("message_id")
-
-    async def ping(self) -> None:
-        with _answering():
-            await self._client.admin.command("ping")
-
-    async def close(self) -> None:
-        await self._client.close()
-
-    async def put_conversation(self, conversation: Conversation) -> None:
-        # Replaced as a whole: the embedded store turns the dates of a $set into strings.
-        owned = {"conversation_id": conversation.conversation_id, "user_id": conversation.user_id}
-        with _answering():
-            await self._conversations.replace_one(owned, asdict(conversation), upsert=True)
-
-    async def conversation(self, user_id: str, conversation_id: str) -> Conversation | None:
-        with _answering():
-            found = await self._conversations.find_one({"conversation_id": conversation_id, "user_id": user_id})
-        return Conversation(**_fields(found)) if found else None
-
-    async def conversations(self, user_id: str, limit: int) -> list[Conversation]:
-        with _answering():
-            found = self._conversations.find({"user_id": user_id}).sort("last_updated", -1).limit(limit)
-            return [Conversation(**_fields(document)) async for document in found]
-
-    async def delete_conversation(self, user_id: str, conversation_id: str) -> bool:
-        owned = {"conversation_id": conversation_id, "user_id": user_id}
-        with _answering():
-            answers = [document["message_id"] async for document in self._messages.find(owned)]
-            await self._feedback.delete_many({"message_id": {"$in": answers}})
-            await self._messages.delete_many(owned)
-            return (await self._conversations.delete_one(owned)).deleted_count > 0
-
-    async def add_message(self, message: StoredMessage) -> None:
-        with _answering():
-            await self._messages.insert_one(asdict(message))
-
-    async def message(self, user_id: str, message_id: str) -> StoredMessage | None:
-        with _answering():
-            found = await self._messages.find_one({"message_id": message_id, "user_id": user_id})
-        return StoredMessage(**_fields(found)) if found else None
-
-    async def messages(self, user_id: str, conversation_id: str) -> list[StoredMessage]:
-        with _answering():
-            found = self._messages.find({"conversation_id": conversation_id, "user_id": user_id})
-            stored = [StoredMessage(**_fields(document)) async for document in found]
-        return sorted(stored, key=lambda message: (message.position, message.timestamp))
-
-    async def put_feedback(self, feedback: Feedback) -> None:
-        with _answering():
-            await self._feedback.replace_one({"feedback_id": feedback.feedback_id}, asdict(feedback), upsert=True)
-
-    async def feedback(self, user_id: str, message_ids: list[str]) -> list[Feedback]:
-        with _answering():
-            found = self._feedback.find({"message_id": {"$in": message_ids}, "user_id": user_id})
-            return [Feedback(**_fields(document)) async for document in found]
+    async def counts(self) -> Counts: ...
+    async def log(self, records: Sequence[RequestLog | ModelMetric]) -> None: ...

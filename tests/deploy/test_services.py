@@ -65,6 +65,7 @@ def test_tasks_get_every_address_and_file_that_stages_read(tmp_path: Path):
         "CHAT_URL",
         "MONGODB_URL",
         "REDIS_URL",
+        "SQL_URL",
     ):
         assert environment[name], name
 

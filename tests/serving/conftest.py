@@ -1,6 +1,5 @@
 """The application over fakes, in this process or on a real port."""
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ import pytest
 import uvicorn
 
 from tests.serving.fakes import Parts
+from tests.serving.servers import free_port
 
 
 @pytest.fixture
@@ -26,12 +26,6 @@ def parts() -> Parts:
 class Served:
     url: str
     parts: Parts
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -4,20 +4,42 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
+from argon2 import PasswordHasher
 from fastapi import FastAPI
 
-from pipelines.core.config import Chat
+from pipelines.core.config import Access, Chat
 from pipelines.model.engine import Generation, Sampling
 from serving.app import create_app
 from serving.assistant import Assistant
 from serving.backend import Product
 from serving.moderation import Moderation, Policy, Rule
+from serving.passwords import Passwords
 from serving.settings import Release
-from serving.stores.documents import Conversation, Feedback, StoredMessage, StoreDown
+from serving.stores.documents import (
+    REPLACED,
+    Conversation,
+    Counts,
+    Feedback,
+    ModelMetric,
+    Page,
+    Rating,
+    RequestLog,
+    StoredMessage,
+)
+from serving.stores.errors import StoreDown
+from serving.stores.open import Stores
+from tests.serving import servers
 
+ACCESS = Access(
+    visitors=True,
+    requests_per_minute=100_000,
+    address_requests_per_minute=100_000,
+    sign_ins_per_hour=100_000,
+    tokens_per_day=None,
+)
 CHAT = Chat(
     dtype="float32",
     system_prompt="You are a helpful assistant.",
@@ -28,6 +50,7 @@ CHAT = Chat(
     max_concurrent=2,
     queue=2,
     moderation_threshold=0.5,
+    access=ACCESS,
     smoke_question="Hello?",
     smoke_expects=None,
 )
@@ -103,6 +126,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.down = False
+        self.logged: list[RequestLog | ModelMetric] = []
         self._conversations: dict[str, Conversation] = {}
         self._messages: dict[str, StoredMessage] = {}
         self._feedback: dict[str, Feedback] = {}
@@ -110,6 +134,9 @@ class MemoryStore:
     def _up(self) -> None:
         if self.down:
             raise StoreDown("the document store does not answer: test")
+
+    async def prepare(self) -> None:
+        self._up()
 
     async def ping(self) -> None:
         self._up()
@@ -125,10 +152,19 @@ class MemoryStore:
         found = self._conversations.get(conversation_id)
         return found if found and found.user_id == user_id else None
 
-    async def conversations(self, user_id: str, limit: int) -> list[Conversation]:
+    async def conversations(self, user_id: str, page: Page) -> list[Conversation]:
         self._up()
-        own = [each for each in self._conversations.values() if each.user_id == user_id]
-        return sorted(own, key=lambda each: each.last_updated, reverse=True)[:limit]
+        wanted = page.search.lower()
+        said = {
+            m.conversation_id for m in self._messages.values() if m.user_id == user_id and wanted in m.content.lower()
+        }
+        own = [
+            each
+            for each in self._conversations.values()
+            if each.user_id == user_id and (wanted in each.title.lower() or each.conversation_id in said)
+        ]
+        ordered = sorted(own, key=lambda each: (each.last_updated, each.conversation_id), reverse=True)
+        return [e for e in ordered if not page.after or (e.last_updated, e.conversation_id) < page.after][: page.limit]
 
     async def delete_conversation(self, user_id: str, conversation_id: str) -> bool:
         if await self.conversation(user_id, conversation_id) is None:
@@ -139,7 +175,7 @@ class MemoryStore:
         self._feedback = {key: each for key, each in self._feedback.items() if each.message_id not in gone}
         return True
 
-    async def add_message(self, message: StoredMessage) -> None:
+    async def put_message(self, message: StoredMessage) -> None:
         self._up()
         self._messages[message.message_id] = message
 
@@ -151,7 +187,8 @@ class MemoryStore:
     async def messages(self, user_id: str, conversation_id: str) -> list[StoredMessage]:
         self._up()
         own = [m for m in self._messages.values() if m.conversation_id == conversation_id and m.user_id == user_id]
-        return sorted(own, key=lambda message: (message.position, message.timestamp))
+        shown = [message for message in own if REPLACED not in message.metadata]
+        return sorted(shown, key=lambda message: (message.position, message.timestamp))
 
     async def put_feedback(self, feedback: Feedback) -> None:
         self._up()
@@ -160,6 +197,45 @@ class MemoryStore:
     async def feedback(self, user_id: str, message_ids: list[str]) -> list[Feedback]:
         self._up()
         return [f for f in self._feedback.values() if f.message_id in message_ids and f.user_id == user_id]
+
+    async def adopt(self, visitor_id: str, user_id: str) -> None:
+        self._up()
+        for kept in (self._conversations, self._messages, self._feedback):
+            for key, each in kept.items():
+                if each.user_id == visitor_id:
+                    kept[key] = replace(each, user_id=user_id)  # type: ignore[type-var]
+
+    async def delete_user(self, user_id: str) -> list[str]:
+        self._up()
+        gone = [key for key, each in self._conversations.items() if each.user_id == user_id]
+        for kept in (self._conversations, self._messages, self._feedback):
+            for key in [key for key, each in kept.items() if each.user_id == user_id]:
+                del kept[key]  # type: ignore[attr-defined]
+        self.logged = [each for each in self.logged if getattr(each, "user_id", None) != user_id]
+        return gone
+
+    async def flagged(self, limit: int) -> list[StoredMessage]:
+        self._up()
+        found = [message for message in self._messages.values() if "moderated" in message.metadata]
+        return sorted(found, key=lambda message: message.timestamp, reverse=True)[:limit]
+
+    async def judged(self, rating: Rating, limit: int) -> list[Feedback]:
+        self._up()
+        found = [feedback for feedback in self._feedback.values() if feedback.rating == rating]
+        return sorted(found, key=lambda feedback: feedback.timestamp, reverse=True)[:limit]
+
+    async def judgement(self, feedback_id: str) -> Feedback | None:
+        self._up()
+        return self._feedback.get(feedback_id)
+
+    async def counts(self) -> Counts:
+        self._up()
+        ratings = [feedback.rating for feedback in self._feedback.values()]
+        return Counts(len(self._conversations), len(self._messages), ratings.count("up"), ratings.count("down"))
+
+    async def log(self, records: Sequence[RequestLog | ModelMetric]) -> None:
+        self._up()
+        self.logged += records
 
 
 def release(chat: Chat = CHAT) -> Release:
@@ -178,6 +254,9 @@ def release(chat: Chat = CHAT) -> Release:
     )
 
 
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)  # for tests only
+
+
 @dataclass
 class Parts:
     """The fakes behind one application, to steer it and to look at what it did."""
@@ -188,11 +267,14 @@ class Parts:
     chat: Chat = CHAT
     policy: Policy = POLICY
     products: list[Product] = field(default_factory=list)
+    sql_url: str = field(default_factory=servers.fresh_sqlite_url)
 
     def app(self) -> FastAPI:
         async def open_product(released: Release) -> Product:
             assistant = Assistant(self.engine, Moderation(self.classifier, self.policy), released.chat)  # type: ignore[arg-type]
-            self.products.append(Product(assistant, self.store))
+            stores = Stores.over(self.store, self.sql_url, servers.valkey_url())
+            await stores.accounts.prepare()
+            self.products.append(Product(assistant, stores, Passwords(CHEAP)))
             return self.products[-1]
 
         return create_app(lambda: release(self.chat), open_product)
@@ -204,5 +286,5 @@ async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     async with app.router.lifespan_context(app):
         await app.state.backend._opening
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             yield client

@@ -246,8 +246,8 @@ async def test_another_visitor_reaches_nothing(parts: Parts):
         sent = await client.post(f"/api/conversations/{conversation}/messages", json={"content": "mine"})
         message_id = events(sent.text)[-1]["colloquy"]["message_id"]
         client.cookies.clear()
-        assert (await client.get("/api/conversations")).json() == {"conversations": []}
-        client.cookies.set("colloquy_session", "someone-else")
+        assert (await client.get("/api/conversations")).json() == {"conversations": [], "next": None}
+        client.cookies.set("colloquy_visitor", "someone-else")
         answers = [
             await client.get(f"/api/conversations/{conversation}"),
             await client.post(f"/api/conversations/{conversation}/messages", json={"content": "x"}),

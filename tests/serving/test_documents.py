@@ -1,60 +1,46 @@
 """One suite for every document store: the embedded server through pymongo, and the fake that other tests use."""
 
-import subprocess
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import anyio
 import pytest
 
 from serving.stores.documents import (
+    REPLACED,
     Conversation,
+    Counts,
     DocumentStore,
     Feedback,
-    MongoStore,
+    ModelMetric,
+    Page,
+    RequestLog,
     StoredMessage,
-    StoreDown,
     new_id,
     now,
 )
-from tests.serving.conftest import free_port
+from serving.stores.errors import StoreDown
+from serving.stores.mongo import MongoStore
+from tests.serving import servers
 from tests.serving.fakes import MemoryStore
 
 Check = Callable[[DocumentStore], Awaitable[None]]
 
 
-@pytest.fixture(scope="module")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder, port = tmp_path_factory.mktemp("documents"), free_port()
-    command = [str(Path(sys.executable).with_name("nx-27017")), "--port", str(port), "--db", str(folder / "db")]
-    command += ["--pid-file", str(folder / "pid"), "--log-file", str(folder / "log")]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    yield f"mongodb://127.0.0.1:{port}"
-    server.terminate()
-    server.wait(10)
-
-
-@pytest.fixture(params=["memory", "embedded"])
+@pytest.fixture(params=["memory", "embedded", "server"])
 def run(request: pytest.FixtureRequest) -> Callable[[Check], None]:
     """Runs a check on a store in an event loop of its own."""
-    url = request.getfixturevalue("embedded") if request.param == "embedded" else None
+    url = {"memory": lambda: "", "embedded": servers.embedded_documents_url, "server": servers.mongod_url}[
+        request.param
+    ]()
+    if url is None:
+        pytest.skip("mongod is not installed, and no registry carries it")
 
     async def with_store(check: Check) -> None:
-        if url is None:
-            await check(MemoryStore())
-            return
-        store = MongoStore(url)
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                await store.prepare()
-                break
-            except StoreDown:
-                assert time.monotonic() < deadline
+        store = MongoStore(url) if url else MemoryStore()
+        await store.prepare()
         await check(store)
         await store.close()
 
@@ -93,7 +79,7 @@ def test_what_is_stored_comes_back_equal_also_after_a_change(run):
         await store.put_conversation(changed)
         assert await store.conversation(user, conversation.conversation_id) == changed
         message = message_of(conversation, 0)
-        await store.add_message(message)
+        await store.put_message(message)
         assert await store.messages(user, conversation.conversation_id) == [message]
         assert await store.message(user, message.message_id) == message
 
@@ -106,10 +92,10 @@ def test_conversations_come_newest_first_and_messages_in_order(run):
         conversations = [conversation_of(user, f"c{seconds}", seconds) for seconds in (2, 9, 5)]
         for conversation in conversations:
             await store.put_conversation(conversation)
-        assert [c.title for c in await store.conversations(user, 10)] == ["c9", "c5", "c2"]
-        assert [c.title for c in await store.conversations(user, 2)] == ["c9", "c5"]
+        assert [c.title for c in await store.conversations(user, Page(10))] == ["c9", "c5", "c2"]
+        assert [c.title for c in await store.conversations(user, Page(2))] == ["c9", "c5"]
         for position in (2, 0, 1):
-            await store.add_message(message_of(conversations[0], position))
+            await store.put_message(message_of(conversations[0], position))
         assert [m.position for m in await store.messages(user, conversations[0].conversation_id)] == [0, 1, 2]
 
     run(check)
@@ -133,7 +119,7 @@ def test_another_user_reads_and_deletes_nothing(run):
         conversation = conversation_of(user)
         message = message_of(conversation, 1)
         await store.put_conversation(conversation)
-        await store.add_message(message)
+        await store.put_message(message)
         await store.put_feedback(Feedback(new_id("fb"), message.message_id, user, "up", "", now(), ""))
         assert await store.conversation(other, conversation.conversation_id) is None
         assert await store.messages(other, conversation.conversation_id) == []
@@ -151,7 +137,7 @@ def test_deleting_a_conversation_takes_messages_and_feedback_with_it(run):
         conversation = conversation_of(user)
         message = message_of(conversation, 1)
         await store.put_conversation(conversation)
-        await store.add_message(message)
+        await store.put_message(message)
         await store.put_feedback(Feedback(new_id("fb"), message.message_id, user, "up", "", now(), ""))
         assert await store.delete_conversation(user, conversation.conversation_id)
         assert await store.messages(user, conversation.conversation_id) == []
@@ -173,3 +159,118 @@ def test_a_server_that_is_not_there_is_said_in_time():
     with pytest.raises(StoreDown, match=r"^the document store does not answer: .*127\.0\.0\.1:1"):
         anyio.run(ping)
     assert time.monotonic() - started < 6
+
+
+async def filled(store: DocumentStore, user: str, titles: list[str]) -> list[Conversation]:
+    """Conversations of one user with two messages and a thumb each; the first two were used in the same moment."""
+    made = []
+    for index, title in enumerate(titles):
+        conversation = replace(conversation_of(user, title), last_updated=now() + timedelta(seconds=max(index, 1)))
+        if index == 1:
+            conversation = replace(conversation, last_updated=made[0].last_updated)
+        await store.put_conversation(conversation)
+        for position in (0, 1):
+            message = replace(message_of(conversation, position), content=f"{title} said {position}. (a+b)*")
+            await store.put_message(message)
+        thumb = Feedback(new_id("fb"), message.message_id, user, "down", "", now(), "", "incorrect")
+        await store.put_feedback(thumb)
+        made.append(conversation)
+    return made
+
+
+def test_pages_follow_each_other_without_gap_or_repetition(run):
+    async def check(store: DocumentStore) -> None:
+        user = new_id("user")
+        made = await filled(store, user, [f"c{index}" for index in range(7)])
+        seen: list[Conversation] = []
+        page = Page(2)
+        while found := await store.conversations(user, page):
+            seen += found
+            page = Page(2, (found[-1].last_updated, found[-1].conversation_id))
+        assert sorted(c.title for c in seen) == [c.title for c in made]
+        assert seen == sorted(made, key=lambda c: (c.last_updated, c.conversation_id), reverse=True)
+
+    run(check)
+
+
+def test_search_looks_in_titles_and_messages_of_the_user_alone_and_takes_no_patterns(run):
+    async def check(store: DocumentStore) -> None:
+        user, other = new_id("user"), new_id("user")
+        await filled(store, user, ["Paris", "Rome"])
+        await filled(store, other, ["Paris"])
+
+        async def titles(search: str) -> list[str]:
+            return sorted(c.title for c in await store.conversations(user, Page(10, search=search)))
+
+        assert await titles("PARIS") == ["Paris"]
+        assert await titles("rome said 1") == ["Rome"]
+        assert await titles("(a+b)*") == ["Paris", "Rome"]
+        assert await titles(".*") == []
+
+    run(check)
+
+
+def test_a_replaced_turn_is_kept_and_not_shown(run):
+    async def check(store: DocumentStore) -> None:
+        user = new_id("user")
+        conversation = conversation_of(user)
+        await store.put_conversation(conversation)
+        message = message_of(conversation, 0)
+        await store.put_message(message)
+        await store.put_message(replace(message, metadata={REPLACED: now().isoformat()}))
+        assert await store.messages(user, conversation.conversation_id) == []
+        kept = await store.message(user, message.message_id)
+        assert kept is not None and kept.content == message.content and kept.timestamp == message.timestamp
+
+    run(check)
+
+
+def test_a_visitors_documents_become_the_accounts(run):
+    async def check(store: DocumentStore) -> None:
+        visitor, user = new_id("visitor"), new_id("user")
+        (conversation,) = await filled(store, visitor, ["Paris"])
+        before = await store.messages(visitor, conversation.conversation_id)
+        await store.adopt(visitor, user)
+        assert await store.conversations(visitor, Page(10)) == []
+        assert await store.conversation(user, conversation.conversation_id) == replace(conversation, user_id=user)
+        after = await store.messages(user, conversation.conversation_id)
+        assert after == [replace(message, user_id=user) for message in before]
+        assert len(await store.feedback(user, [message.message_id for message in after])) == 1
+
+    run(check)
+
+
+def test_a_deleted_user_leaves_nothing_behind_and_others_keep_theirs(run):
+    async def check(store: DocumentStore) -> None:
+        user, other = new_id("user"), new_id("user")
+        (conversation,), (others,) = await filled(store, user, ["Mine"]), await filled(store, other, ["Theirs"])
+        answers = [m.message_id for m in await store.messages(user, conversation.conversation_id)]
+        log = RequestLog(new_id("req"), now(), user, "", "GET /api/me", 0, 0.1, 200, "")
+        metric = ModelMetric(now(), "colloquy-v1", "local", 0.5, 12, 8, 4, 0.3, 256, None)
+        await store.log([log, metric, replace(log, request_id=new_id("req"), user_id=other)])
+        assert await store.delete_user(user) == [conversation.conversation_id]
+        assert await store.conversations(user, Page(10)) == []
+        assert await store.messages(user, conversation.conversation_id) == []
+        assert await store.feedback(user, answers) == []
+        assert len(await store.messages(other, others.conversation_id)) == 2
+
+    run(check)
+
+
+def test_administrators_find_what_was_flagged_and_judged(run):
+    async def check(store: DocumentStore) -> None:
+        user = new_id("user")
+        before = await store.counts()
+        (conversation,) = await filled(store, user, ["Paris"])
+        flagged = replace(message_of(conversation, 3), metadata={"moderated": "hate", "moderated_place": "output"})
+        await store.put_message(replace(flagged, timestamp=now() + timedelta(seconds=9)))
+        assert (await store.flagged(1))[0].message_id == flagged.message_id
+        judged = (await store.judged("down", 1))[0]
+        assert judged.user_id == user and judged.reason == "incorrect"
+        await store.put_feedback(replace(judged, action_taken="seen"))
+        found = await store.judgement(judged.feedback_id)
+        assert found is not None and found.action_taken == "seen"
+        after = await store.counts()
+        assert Counts(*(a - b for a, b in zip(after, before, strict=True))) == Counts(1, 3, 0, 1)
+
+    run(check)

@@ -22,7 +22,8 @@ from pipelines.core.jsonl import read_json, write_json, write_rows
 from pipelines.core.stage import Stage
 from pipelines.core.workspace import write_params
 from serving import build_bento, deploy, release_state, smoke_test
-from tests.serving.conftest import free_port
+from tests.serving import servers
+from tests.serving.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = """\
@@ -373,7 +374,7 @@ def test_the_bento_carries_code_moderation_and_release_and_no_machine_path(bento
 
 @pytest.fixture(scope="module")
 def stack(scene: Path) -> Iterator[str]:
-    """A document store, and a chat process that starts when the release file appears, as the stack does it."""
+    """The stores, and a chat process that starts when the release file appears, as the stack does it."""
     port = free_port()
     url = f"mongodb://127.0.0.1:{port}"
     command = [str(Path(sys.executable).with_name("nx-27017")), "--db", str(scene / "documents.db"), "-p", str(port)]
@@ -384,7 +385,8 @@ def stack(scene: Path) -> Iterator[str]:
          "while not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.05)\n"
          "runpy.run_module('serving.serve', run_name='__main__')", str(release_state.path(scene / "home"))],
         cwd=ROOT,
-        env=os.environ | {"MONGODB_URL": url},
+        env=os.environ
+        | {"MONGODB_URL": url, "REDIS_URL": servers.valkey_url(), "SQL_URL": f"sqlite:///{scene}/users.db"},
         stdout=(scene / "chat.log").open("wb"),
         stderr=subprocess.STDOUT,
     )  # fmt: skip

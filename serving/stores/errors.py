@@ -1,0 +1,5 @@
+"""What every store raises."""
+
+
+class StoreDown(Exception):
+    """The store did not answer."""
