@@ -138,6 +138,12 @@ def loaded(folder: Path, params: Params) -> Iterator[Engine]:
             torch.cuda.empty_cache()
 
 
+def short(error: Exception, folder: Path) -> str:
+    """The first line of what `error` says, without the name that `folder` has this time."""
+    lines = str(error).replace(str(folder), "its folder").splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 class ChampionMissing(Exception):
     """The champion to compare with can't be fetched or loaded: every comparison with it stays open."""
 
@@ -163,7 +169,7 @@ def baseline_engine(params: Params) -> Iterator[Engine]:
         except Exception as error:  # a broken folder makes libraries raise all kinds
             if ran_out_of_memory(error):
                 raise
-            raise ChampionMissing(f"the champion, version {number}, does not load: {error}") from error
+            raise ChampionMissing(f"the champion, version {number}, does not load: {short(error, folder)}") from error
         yield engine
 
 

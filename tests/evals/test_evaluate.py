@@ -142,6 +142,7 @@ def test_a_champion_that_does_not_load_leaves_the_gate_open_with_the_reason(
     results = evaluate.evaluate_models(params, artifacts.EVALUATE, evaluate.Stopwatch())
     write_json(artifacts.EVALUATION, results)
     assert re.search(says, results["baseline_missing"])
+    assert "/tmp" not in results["baseline_missing"]
     assert results["baseline"] == {}
     assert results["candidate"]["mmlu"]["accuracy"]["n"] == 40
     assert results["judge"]["win_rate"]["n"] == 0

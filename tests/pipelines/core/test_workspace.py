@@ -140,3 +140,15 @@ def test_cleaning_spares_running_released_and_the_newest(repo: Path, tmp_path: P
     assert workspace.clean(repo, home, keep=0)
     assert not made["a"].exists() and not made["b"].exists()
     assert made["live"].exists() and made["out"].exists()
+
+
+def test_promoting_asks_for_a_verdict_and_runs_the_code_of_the_run(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="RUN_ID"):
+        workspace.promote(tmp_path, "Ada", "because")
+    write_json(tmp_path / artifacts.VERDICT, {})
+    (tmp_path / "evals").mkdir()
+    (tmp_path / "evals/promote.py").write_text(
+        "import sys\nopen('said', 'w').write(repr(sys.argv[1:]))\nsys.exit(65)\n"
+    )
+    assert workspace.promote(tmp_path, "Ada", 'it\'s a "test"') == 65
+    assert (tmp_path / "said").read_text() == repr(["--by", "Ada", "--reason", 'it\'s a "test"'])
