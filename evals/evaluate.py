@@ -23,14 +23,13 @@ from numpy.typing import NDArray
 
 from evals import judge as judging
 from evals.contamination import contaminated
-from evals.custom import load_custom_evals
 from evals.metrics import Score
 from evals.sandbox import Sandbox
+from evals.suite import further_tasks
 from evals.task import SampleResult, Task, metrics_in, summarize, summarize_groups, write_results
 from evals.tasks.chat_quality import ChatQuality, Voice
-from evals.tasks.custom import Custom, decide
+from evals.tasks.custom import decide
 from evals.tasks.humaneval import HumanEval
-from evals.tasks.lm_eval_task import LmEvalTask
 from evals.tasks.mmlu import Mmlu
 from evals.tasks.perplexity import Perplexity
 from evals.tasks.safety import Safety
@@ -50,9 +49,6 @@ from pipelines.model.rewards import RewardScorer
 
 INTERVAL_ALPHA = 0.05  # two-sided, of the intervals shown
 EVALUATION_DATA = Path("evals/datasets")
-SAFETY_DATA = EVALUATION_DATA / "safety.jsonl"
-CUSTOM_EVALS = EVALUATION_DATA / "custom"
-LM_EVAL_TASKS = Path("evals/lm_eval_tasks")
 REWARD_METRICS = ("reward", "standardized")
 # How much of the corpus is looked through again; prepare_corpus has looked through all of it.
 CONTAMINATION_CHARACTERS = 4_000_000
@@ -66,6 +62,9 @@ SHOWN = {
     "safety_compliance": ("safety", "compliance"),
     "safety_over_refusal": ("safety", "over_refusal"),
     "safety_flagged": ("safety", "flagged"),
+    "leakage_leaked": ("leakage", "leaked"),
+    "hatecheck_assistant_accuracy": ("hatecheck", "assistant_accuracy"),
+    "hatecheck_moderator_accuracy": ("hatecheck", "moderator_accuracy"),
     "answers_stopped": ("chat_quality", "stopped"),
     "answers_not_empty": ("chat_quality", "not_empty"),
     "answers_clean": ("chat_quality", "clean"),
@@ -84,21 +83,16 @@ def build_tasks(params: Params) -> list[Task]:
         Perplexity(artifacts.CORPUS_HELD_OUT, evaluate.perplexity_tokens, evaluate.perplexity_stride, batch_size),
         Mmlu(Path(evaluate.mmlu_data), evaluate.mmlu_questions, evaluate.mmlu_shots, batch_size),
         ChatQuality(artifacts.PROMPTS_HELD_OUT, evaluate.judge_prompts, evaluate.judge_max_new_tokens, voice),
-        Safety(SAFETY_DATA, evaluate.safety_prompts, evaluate.safety_max_new_tokens, voice, moderator, threshold),
+        Safety(
+            Path(evaluate.safety_data),
+            evaluate.safety_prompts,
+            evaluate.safety_max_new_tokens,
+            voice,
+            moderator,
+            threshold,
+        ),
     ]
-    tasks += [Custom(found, evaluate.custom_max_new_tokens, voice) for found in load_custom_evals(CUSTOM_EVALS)]
-    tasks += [
-        LmEvalTask.load(
-            name,
-            LM_EVAL_TASKS,
-            evaluate.lm_eval_data,
-            evaluate.lm_eval_limit,
-            evaluate.lm_eval_chat_template,
-            batch_size,
-            params.seed,
-        )
-        for name in evaluate.lm_eval_tasks
-    ]
+    tasks += further_tasks(params, voice, moderator)
     if evaluate.humaneval_tasks:
         tasks.append(
             HumanEval(
@@ -210,12 +204,11 @@ def held_out_preferences(count: int) -> list[Preference]:
 
 
 def answer_pairs(found: dict[str, Results]) -> list[judging.Pair]:
-    """Both models' answers to the same prompts."""
+    """Both models' answers to the same prompts and questions."""
     return [
         judging.Pair(candidate.id, candidate.prompt, said(candidate), said(baseline), candidate.detail["category"])
-        for candidate, baseline in zip(
-            found["candidate"]["chat_quality"], found["baseline"]["chat_quality"], strict=True
-        )
+        for task in ("chat_quality", "chat_questions")
+        for candidate, baseline in zip(found["candidate"].get(task, ()), found["baseline"].get(task, ()), strict=True)
     ]
 
 
@@ -279,7 +272,7 @@ def training_texts() -> Iterator[str]:
 
 def check_contamination(params: Params) -> dict[str, Any]:
     """Evaluation items that occur in the training data."""
-    files = evaluation_files(EVALUATION_DATA, params.evaluate.mmlu_data, params.evaluate.humaneval_data)
+    files = evaluation_files(EVALUATION_DATA, *params.evaluate.data)
     items: Iterator[Row] = itertools.chain.from_iterable(map(evaluation_rows, files))
     return contaminated(items, training_texts(), params.prepare_corpus.decontamination_ngram)
 

@@ -6,6 +6,7 @@ hubs (`<subject>/<split>-00000-of-00001.parquet`), and from JSONL that names sub
 
 import csv
 import itertools
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from pipelines.core.config import read_yaml
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, read_json, read_rows
+from pipelines.data.archives import Archive, matching
 
 FORMATS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet", ".yaml")
 LETTERS = "ABCD"
@@ -25,6 +27,27 @@ class Place(NamedTuple):
 
     subject: str | None
     split: str | None
+
+
+def keep_files(archive: Archive, include: list[str], folder: Path, where: str) -> list[Path]:
+    """Copy the data files of `archive` that fit `include` into `folder`, as they are.
+
+    Raises:
+        BadInput: there is none, or one would leave the folder.
+    """
+    members = [member for member in matching(archive, include) if member.path.endswith(FORMATS)]
+    if not members:
+        raise BadInput(f"{where}: no file fits include {include} and ends in {', '.join(FORMATS)}")
+    files = []
+    for member in members:
+        file = folder / member.path
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise BadInput(f"{where} has a file that leaves its folder: {member.path!r}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(member.path) as packed, file.open("wb") as out:
+            shutil.copyfileobj(packed, out, 1 << 20)
+        files.append(file)
+    return files
 
 
 def data_files(path: Path) -> list[Path]:
@@ -75,6 +98,22 @@ def _listed(path: Path, value: Any) -> Iterator[Row]:
     yield from value
 
 
+def _beginnings(path: Path, groups: dict[str, Any]) -> Iterator[Row]:
+    """The rows of a file in BOLD's format, {group: {entity: [beginnings of sentences]}}; its name says the domain."""
+    for group, entities in groups.items():
+        if not isinstance(entities, dict):
+            raise BadInput(f"{path} must hold a list of objects, or beginnings as {{group: {{entity: [text]}}}}")
+        for entity, texts in entities.items():
+            for number, text in enumerate(texts):
+                yield {
+                    "id": f"{group}/{entity}/{number}",
+                    "domain": path.stem.removesuffix("_prompt"),
+                    "group": group,
+                    "entity": entity,
+                    "beginning": text,
+                }
+
+
 def read_file(path: Path) -> Iterator[Row]:
     """The rows of one file, as they are there.
 
@@ -87,7 +126,8 @@ def read_file(path: Path) -> Iterator[Row]:
         case ".parquet":
             yield from _parquet_rows(path)
         case ".json":
-            yield from _listed(path, read_json(path))
+            value = read_json(path)
+            yield from _beginnings(path, value) if isinstance(value, dict) else _listed(path, value)
         case ".yaml":
             for row in _listed(path, read_yaml(path).get("cases")):
                 yield row | {"id": f"{path.stem}/{row.get('id')}"}
