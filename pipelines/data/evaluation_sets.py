@@ -136,7 +136,7 @@ def read_file(path: Path) -> Iterator[Row]:
 
 
 def place_of(path: Path) -> Place:
-    """Subject and split of `<subject>_<split>.csv`, `<split>.jsonl` or `<subject>/<split>-00000-of-00001.parquet`."""
+    """Subject and split of `<subject>_<split>.csv`, `<split>/<subject>.csv` or `<subject>/<split>-….parquet`."""
     stem = path.name.split(".")[0].split("-")[0]
     if stem in SPLITS:
         parent = path.parent.name
@@ -144,7 +144,7 @@ def place_of(path: Path) -> Place:
     for split in sorted(SPLITS, key=len, reverse=True):
         if stem.endswith(f"_{split}"):
             return Place(stem.removesuffix(f"_{split}"), split)
-    return Place(None, None)
+    return Place(stem, path.parent.name) if path.parent.name in SPLITS else Place(None, None)
 
 
 def _question(row: Row, where: str, place: Place, number: int) -> Row:

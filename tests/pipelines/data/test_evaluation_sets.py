@@ -38,6 +38,12 @@ def test_csv_files_without_a_header_in_folders_by_split(tmp_path: Path) -> None:
     assert list(evaluation_rows(tmp_path)) == expected("dev") + expected("test")
 
 
+def test_csv_files_named_by_subject_in_folders_by_split(tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "school.csv").write_text(CSV)
+    assert list(evaluation_rows(tmp_path)) == expected("dev")
+
+
 def test_csv_with_a_header(tmp_path: Path) -> None:
     (tmp_path / "school_test.csv").write_text(f"question,A,B,C,D,answer\n{CSV}")
     assert list(evaluation_rows(tmp_path)) == expected("test")
