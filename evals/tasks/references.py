@@ -22,7 +22,8 @@ ROUGE = ("rouge1", "rouge2", "rougeL")
 def shared_words(answers: Sequence[str], references: Sequence[str]) -> list[dict[str, Score]]:
     """BLEU and chrF by sacrebleu, smoothed for single texts, and F-measures of ROUGE, of each answer; all 0 to 1."""
     from rouge_score.rouge_scorer import RougeScorer
-    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
 
     bleu, chrf, rouge = BLEU(effective_order=True), CHRF(), RougeScorer(list(ROUGE), use_stemmer=True)
     scores = []
