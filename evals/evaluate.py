@@ -26,17 +26,15 @@ import torch
 from numpy.typing import NDArray
 
 from evals.contamination import contaminated
-from evals.custom import load_custom_evals
 from evals.judge import Answer
 from evals.judging import compared_answers, held_out_preferences, judge_answers, said
 from evals.metrics import Score
 from evals.progress import Progress, identity_of
 from evals.sandbox import Sandbox
+from evals.suite import further_tasks
 from evals.task import SampleResult, Task, metrics_in, summarize, summarize_groups, write_results
 from evals.tasks.chat_quality import ChatQuality, Voice
-from evals.tasks.custom import Custom
 from evals.tasks.humaneval import HumanEval
-from evals.tasks.lm_eval_task import LmEvalTask
 from evals.tasks.mmlu import Mmlu
 from evals.tasks.perplexity import Perplexity
 from evals.tasks.safety import Safety
@@ -55,9 +53,6 @@ from pipelines.model.rewards import RewardScorer
 
 INTERVAL_ALPHA = 0.05  # two-sided, of the intervals shown
 EVALUATION_DATA = Path("evals/datasets")
-SAFETY_DATA = EVALUATION_DATA / "safety.jsonl"
-CUSTOM_EVALS = EVALUATION_DATA / "custom"
-LM_EVAL_TASKS = Path("evals/lm_eval_tasks")
 CODE = (Path("evals"), Path("pipelines/model"))  # decides the results as the data do
 REWARD_METRICS = ("reward", "standardized")
 # How much of the corpus is looked through again; prepare_corpus has looked through all of it.
@@ -72,6 +67,9 @@ SHOWN = {
     "safety_compliance": ("safety", "compliance"),
     "safety_over_refusal": ("safety", "over_refusal"),
     "safety_flagged": ("safety", "flagged"),
+    "leakage_leaked": ("leakage", "leaked"),
+    "hatecheck_assistant_accuracy": ("hatecheck", "assistant_accuracy"),
+    "hatecheck_moderator_accuracy": ("hatecheck", "moderator_accuracy"),
     "answers_stopped": ("chat_quality", "stopped"),
     "answers_not_empty": ("chat_quality", "not_empty"),
     "answers_clean": ("chat_quality", "clean"),
@@ -90,21 +88,16 @@ def build_tasks(params: Params) -> list[Task]:
         Perplexity(artifacts.CORPUS_HELD_OUT, evaluate.perplexity_tokens, evaluate.perplexity_stride, batch_size),
         Mmlu(Path(evaluate.mmlu_data), evaluate.mmlu_questions, evaluate.mmlu_shots, batch_size),
         ChatQuality(artifacts.PROMPTS_HELD_OUT, evaluate.judge_prompts, evaluate.judge_max_new_tokens, voice),
-        Safety(SAFETY_DATA, evaluate.safety_prompts, evaluate.safety_max_new_tokens, voice, moderator, threshold),
+        Safety(
+            Path(evaluate.safety_data),
+            evaluate.safety_prompts,
+            evaluate.safety_max_new_tokens,
+            voice,
+            moderator,
+            threshold,
+        ),
     ]
-    tasks += [Custom(found, evaluate.custom_max_new_tokens, voice) for found in load_custom_evals(CUSTOM_EVALS)]
-    tasks += [
-        LmEvalTask.load(
-            name,
-            LM_EVAL_TASKS,
-            evaluate.lm_eval_data,
-            evaluate.lm_eval_limit,
-            evaluate.lm_eval_chat_template,
-            batch_size,
-            params.seed,
-        )
-        for name in evaluate.lm_eval_tasks
-    ]
+    tasks += further_tasks(params, voice, moderator)
     if evaluate.humaneval_tasks:
         tasks.append(
             HumanEval(
@@ -264,7 +257,7 @@ def training_texts() -> Iterator[str]:
 
 def check_contamination(params: Params) -> dict[str, Any]:
     """Evaluation items that occur in the training data."""
-    files = evaluation_files(EVALUATION_DATA, params.evaluate.mmlu_data, params.evaluate.humaneval_data)
+    files = evaluation_files(EVALUATION_DATA, *params.evaluate.data)
     items: Iterator[Row] = itertools.chain.from_iterable(map(evaluation_rows, files))
     return contaminated(items, training_texts(), params.prepare_corpus.decontamination_ngram)
 
@@ -285,7 +278,7 @@ def shown_metrics(results: dict[str, Any]) -> dict[str, float]:
 
 def inputs_of(params: Params) -> list[Path]:
     """What the tasks' results are a function of, beside the parameters."""
-    data = [Path(params.evaluate.mmlu_data), Path(params.evaluate.humaneval_data)]
+    data = map(Path, params.evaluate.data)
     models = [artifacts.PRETRAIN, artifacts.SFT, artifacts.aligned_model(params.align.method)]
     written = [artifacts.CORPUS_HELD_OUT, artifacts.PROMPTS_HELD_OUT, artifacts.TRAIN_MODERATION]
     return [*data, *models, *written, *CODE]

@@ -22,6 +22,7 @@ from pipelines.model.engine import Engine
 
 REPLIES = artifacts.EVALUATION_PROGRESS / "replies.jsonl"
 WEIGHTS = "model.safetensors"
+CONVERSATIONS = ("chat_quality", "chat_questions")  # the tasks whose answers are compared
 Loader = Callable[[Path], AbstractContextManager[Engine]]
 
 
@@ -36,11 +37,14 @@ def said(result: SampleResult) -> Answer:
 
 
 def answer_pairs(found: Mapping[str, Mapping[str, Sequence[SampleResult]]]) -> list[Pair]:
-    """Both models' answers to the same prompts; none without a baseline."""
-    baseline = {result.id: result for result in found["baseline"].get("chat_quality", ())}
+    """Both models' answers to the same prompts and questions; none without a baseline."""
+    candidate, baseline = (
+        {result.id: result for task in CONVERSATIONS for result in found[side].get(task, ())}
+        for side in ("candidate", "baseline")
+    )
     return [
         Pair(result.id, result.prompt, said(result), said(baseline[result.id]), result.detail["category"])
-        for result in found["candidate"]["chat_quality"]
+        for result in candidate.values()
         if result.id in baseline
     ]
 

@@ -18,6 +18,9 @@ from pipelines.model.trunk import hidden_states
 
 Ids = Sequence[int]
 
+# Keys and values of one batch of prompts: 750 MB for SmolLM2-135M in float32.
+CACHED_TOKENS = 16_384
+
 # Logits of one batch of documents stay under about 200 MB: 4 x 512 tokens x 49,152 words in bfloat16.
 LOGITS_AT_ONCE = 100_000_000
 
@@ -90,7 +93,8 @@ def next_token_logprobs(
         model.base_model(torch.tensor([prompts[0][:shared]], device=model.device), past_key_values=prefix)
     rests = [prompt[shared:] for prompt in prompts]
     found = np.zeros((len(prompts), len(tokens)))
-    for positions in _batches([len(rest) for rest in rests], batch_size):
+    limit = max(1, CACHED_TOKENS // max(len(prompt) for prompt in prompts))
+    for positions in _batches([len(rest) for rest in rests], min(batch_size, limit)):
         rows = [rests[position] for position in positions]
         cache = copy.deepcopy(prefix)
         if cache is not None:

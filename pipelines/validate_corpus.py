@@ -17,7 +17,7 @@ from pipelines.data.language import identify
 def main() -> None:
     with open_stage("validate_corpus") as stage:
         params, evaluate = stage.params.prepare_corpus, stage.params.evaluate
-        evaluation = evaluation_files(Path("evals/datasets"), evaluate.mmlu_data, evaluate.humaneval_data)
+        evaluation = evaluation_files(Path("evals/datasets"), *evaluate.data)
         table = corpus_table(
             map(Document.from_row, read_rows(artifacts.CORPUS_TRAIN)),
             map(Document.from_row, read_rows(artifacts.CORPUS_HELD_OUT)),

@@ -129,6 +129,7 @@ class LmEvalTask:
             BadInput: no such task, or data or a package that it needs is not at hand.
         """
         import datasets
+        import httpx
         from lm_eval.tasks import TaskManager
 
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -141,7 +142,7 @@ class LmEvalTask:
                 tasks = manager.load([name])
         except ModuleNotFoundError as error:
             raise BadInput(f"{PARAMETER}: {name} needs a package that is not installed: {error}") from error
-        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        except (OSError, ValueError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
             raise BadInput(
                 f"{PARAMETER}: {name} can't be loaded: {type(error).__name__}: {error}. Where no hub can be reached, "
                 "put a copy of its data set in a folder and name it in evaluate.lm_eval_data"

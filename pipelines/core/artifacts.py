@@ -11,6 +11,7 @@ METRICS = ROOT / "metrics"
 INGEST = ROOT / "ingest"
 INGEST_CORPUS = INGEST / "corpus"  # <source>-<n>.jsonl.gz: Document rows
 INGEST_MODERATION = INGEST / "moderation"  # <source>-<n>.jsonl.gz: {text, labels}
+INGEST_EVALUATION = INGEST / "evaluation"  # <source>/: the files of an evaluation set, for the `…_data` of evaluate
 INGEST_BASE_MODEL = INGEST / "base_model"  # origin.json and the files of base_model, none when it is scratch
 INGEST_GPT2_TOKENIZER = INGEST / "gpt2_tokenizer"  # its files and origin.json, or there why it is not at hand
 INGEST_QUARANTINED = INGEST / "quarantined.jsonl"  # {source, path, line, reason}

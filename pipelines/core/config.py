@@ -64,7 +64,7 @@ class Source(Section):
     """Where raw data comes from; the forms of `origin` are in `pipelines/data/origins.py`."""
 
     name: str
-    use: Literal["corpus", "moderation"]
+    use: Literal["corpus", "moderation", "evaluation"]  # evaluation: its files are kept as they are
     origin: str
     sha256: str | None  # of the file, or of a snapshot's files; None only for hub (pinned by revision)
     license: str
@@ -473,13 +473,35 @@ class Evaluate(Section):
     allow_unsafe_execution: bool
     judge_prompts: Positive
     judge_max_new_tokens: Positive
+    safety_data: str
     safety_prompts: Positive  # harmful ones, and as many benign ones
     safety_max_new_tokens: Positive
+    bias_data: str
+    bias_prompts: NonNegative  # of every group; 0 leaves the task out, here and below
+    hatecheck_data: str
+    hatecheck_cases: NonNegative
+    questions_data: str  # in the form of MT-bench
+    questions: NonNegative
+    references: NonNegative  # held-out demonstrations that answers are compared with
+    bertscore_model: str | None  # the folder of an encoder; None leaves BERTScore out
+    bertscore_layer: Positive
     custom_max_new_tokens: Positive  # of an answer to a case in evals/datasets/custom
     lm_eval_tasks: list[str]  # tasks, groups or tags of lm-evaluation-harness, or of files in evals/lm_eval_tasks
     lm_eval_data: dict[str, str]  # hub id of a data set -> the folder that holds a copy
     lm_eval_limit: Positive | None  # samples of each task
     lm_eval_chat_template: bool
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """Every evaluation set that these parameters name: files and folders."""
+        return (
+            self.mmlu_data,
+            self.humaneval_data,
+            self.safety_data,
+            self.bias_data,
+            self.hatecheck_data,
+            self.questions_data,
+        )
 
 
 class Judge(Section):

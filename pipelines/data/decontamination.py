@@ -28,7 +28,7 @@ from pipelines.data.steps import Filter, Verdict
 # 823, those of three to twelve words in 3.
 MIN_WORDS = 3
 MIN_FIELD_WORDS = 8  # of a field that is no question: names, subjects and single choices occur by chance
-QUESTIONS = frozenset({"question", "prompt", "instruction", "problem", "goal", "query"})
+QUESTIONS = frozenset({"question", "prompt", "instruction", "problem", "goal", "query", "turns"})
 
 TABLE_ENTRIES_PER_RUN = 16
 

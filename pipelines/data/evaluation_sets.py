@@ -6,6 +6,7 @@ hubs (`<subject>/<split>-00000-of-00001.parquet`), and from JSONL that names sub
 
 import csv
 import itertools
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from pipelines.core.config import read_yaml
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, read_json, read_rows
+from pipelines.data.archives import Archive, matching
 
 FORMATS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet", ".yaml")
 LETTERS = "ABCD"
@@ -25,6 +27,27 @@ class Place(NamedTuple):
 
     subject: str | None
     split: str | None
+
+
+def keep_files(archive: Archive, include: list[str], folder: Path, where: str) -> list[Path]:
+    """Copy the data files of `archive` that fit `include` into `folder`, as they are.
+
+    Raises:
+        BadInput: there is none, or one would leave the folder.
+    """
+    members = [member for member in matching(archive, include) if member.path.endswith(FORMATS)]
+    if not members:
+        raise BadInput(f"{where}: no file fits include {include} and ends in {', '.join(FORMATS)}")
+    files = []
+    for member in members:
+        file = folder / member.path
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise BadInput(f"{where} has a file that leaves its folder: {member.path!r}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(member.path) as packed, file.open("wb") as out:
+            shutil.copyfileobj(packed, out, 1 << 20)
+        files.append(file)
+    return files
 
 
 def data_files(path: Path) -> list[Path]:
@@ -75,6 +98,22 @@ def _listed(path: Path, value: Any) -> Iterator[Row]:
     yield from value
 
 
+def _beginnings(path: Path, groups: dict[str, Any]) -> Iterator[Row]:
+    """The rows of a file in BOLD's format, {group: {entity: [beginnings of sentences]}}; its name says the domain."""
+    for group, entities in groups.items():
+        if not isinstance(entities, dict):
+            raise BadInput(f"{path} must hold a list of objects, or beginnings as {{group: {{entity: [text]}}}}")
+        for entity, texts in entities.items():
+            for number, text in enumerate(texts):
+                yield {
+                    "id": f"{group}/{entity}/{number}",
+                    "domain": path.stem.removesuffix("_prompt"),
+                    "group": group,
+                    "entity": entity,
+                    "beginning": text,
+                }
+
+
 def read_file(path: Path) -> Iterator[Row]:
     """The rows of one file, as they are there.
 
@@ -87,7 +126,8 @@ def read_file(path: Path) -> Iterator[Row]:
         case ".parquet":
             yield from _parquet_rows(path)
         case ".json":
-            yield from _listed(path, read_json(path))
+            value = read_json(path)
+            yield from _beginnings(path, value) if isinstance(value, dict) else _listed(path, value)
         case ".yaml":
             for row in _listed(path, read_yaml(path).get("cases")):
                 yield row | {"id": f"{path.stem}/{row.get('id')}"}
@@ -96,7 +136,7 @@ def read_file(path: Path) -> Iterator[Row]:
 
 
 def place_of(path: Path) -> Place:
-    """Subject and split of `<subject>_<split>.csv`, `<split>.jsonl` or `<subject>/<split>-00000-of-00001.parquet`."""
+    """Subject and split of `<subject>_<split>.csv`, `<split>/<subject>.csv` or `<subject>/<split>-….parquet`."""
     stem = path.name.split(".")[0].split("-")[0]
     if stem in SPLITS:
         parent = path.parent.name
@@ -104,7 +144,7 @@ def place_of(path: Path) -> Place:
     for split in sorted(SPLITS, key=len, reverse=True):
         if stem.endswith(f"_{split}"):
             return Place(stem.removesuffix(f"_{split}"), split)
-    return Place(None, None)
+    return Place(stem, path.parent.name) if path.parent.name in SPLITS else Place(None, None)
 
 
 def _question(row: Row, where: str, place: Place, number: int) -> Row:

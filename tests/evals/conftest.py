@@ -105,6 +105,7 @@ def workspace(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             for number, row in enumerate(rows[:40])
         ]
         write_rows(artifacts.SFT_TRAIN, prompts[:10])
+        write_rows(artifacts.SFT_HELD_OUT, (prompts[n] | {"messages": rows[n]["messages"]} for n in range(5)))
         write_rows(artifacts.PROMPTS_LABELING, prompts[10:20])
         write_rows(artifacts.PROMPTS_ALIGNMENT, prompts[20:30])
         write_rows(artifacts.PROMPTS_HELD_OUT, prompts[30:])

@@ -50,7 +50,19 @@ def test_results_are_complete_and_the_same_twice(workspace: Workspace, monkeypat
     results = json.loads(first[artifacts.EVALUATION])
     for side in ("candidate", "baseline", "base"):
         tasks = {task for task in results[side] if not task.startswith("custom_")}
-        assert tasks == {"perplexity", "mmlu", "chat_quality", "safety", "humaneval", "reward"}
+        assert tasks == {
+            "perplexity",
+            "mmlu",
+            "chat_quality",
+            "safety",
+            "leakage",
+            "bias",
+            "hatecheck",
+            "chat_questions",
+            "references",
+            "humaneval",
+            "reward",
+        }
         assert results[side]["custom_hallucination"]["passed"]["n"] == 6
         assert set(results["by_group"][side]["mmlu"]["category"]) == {"stem", "humanities", "social sciences", "other"}
         for metrics in results[side].values():

@@ -71,6 +71,24 @@ def make_wheel(folder: Path) -> Path:
     return path
 
 
+def test_evaluation_sets_are_kept_as_they_are(tmp_path: Path) -> None:
+    given = write_sources(tmp_path / "sources", [json.dumps({"text": f"{TEXT} {number}"}) for number in range(3)])
+    packed = tmp_path / "sources" / "mmlu.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("data/test/school_test.csv", "Why?,a,b,c,d,A\n")
+        archive.writestr("data/dev/school_dev.csv", "How?,a,b,c,d,B\n")
+        archive.writestr("README.md", "about")
+    given.append(describe(packed, "mmlu", "evaluation", include=["data/*"]))
+    workspace = make_workspace(tmp_path / "run", [f"ingest.sources={json.dumps(given)}", NO_GPT2])
+    done = run_stage(workspace, "pipelines.ingest")
+    assert done.returncode == 0, done.stderr
+    folder = workspace / artifacts.INGEST_EVALUATION / "mmlu"
+    assert (folder / "data/test/school_test.csv").read_text() == "Why?,a,b,c,d,A\n"
+    assert not (folder / "README.md").exists()
+    entry = next(e for e in read_json(workspace / artifacts.INGEST_MANIFEST)["sources"] if e["name"] == "mmlu")
+    assert (entry["rows"], entry["use"]) == (2, "evaluation")
+
+
 def test_the_stage_writes_rows_manifest_and_quarantine_and_the_same_bytes_again(tmp_path: Path) -> None:
     lines = [json.dumps({"text": f"{TEXT} {number}"}) for number in range(3)]
     given = write_sources(tmp_path / "sources", [*lines, "{broken"])

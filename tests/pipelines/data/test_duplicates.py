@@ -35,6 +35,7 @@ from pipelines.data.dedup import (
     near_repeats,
     signature,
 )
+from pipelines.data.evaluation_sets import data_files, evaluation_rows
 from pipelines.data.ngrams import ngram_hashes, word_hashes, words
 from pipelines.data.splits import is_held_out
 
@@ -252,9 +253,10 @@ def planted(text: str, wrapping: str) -> str:
 
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
 def test_every_item_of_the_shipped_evaluations_is_found_when_planted(wrapping: str) -> None:
-    rows = [row for path in sorted(SHIPPED.glob("*.jsonl")) for row in read_rows(path)]
-    questions = [str(row["question"] if "question" in row else row["prompt"]) for row in rows]
-    assert len(questions) > 200
+    rows = [row for path in evaluation_files(SHIPPED) for row in evaluation_rows(path)]
+    questions = [str(row[name]) for row in rows for name in ("question", "prompt") if name in row]
+    questions += [turn for row in rows for turn in row.get("turns", ())]
+    assert len(questions) > 300
     index = ItemIndex(evaluation_texts(evaluation_files(SHIPPED)), 13)
     assert [text for text in questions if not index.occurs_in(planted(text, wrapping))] == []
 
@@ -263,7 +265,7 @@ def test_a_configured_file_is_looked_for_once_wherever_it_lies(tmp_path: Path) -
     elsewhere = tmp_path / "mine.jsonl"
     elsewhere.write_text('{"question": "' + ITEM + '"}\n')
     files = evaluation_files(SHIPPED, str(SHIPPED / "knowledge.jsonl"), str(elsewhere))
-    assert sorted(files) == sorted([*SHIPPED.glob("*.jsonl"), elsewhere])
+    assert sorted(files) == sorted([*data_files(SHIPPED), elsewhere])
     assert ItemIndex(evaluation_texts(files), 13).occurs_in(planted(ITEM, "in capitals"))
 
 

@@ -1,6 +1,7 @@
 """Evaluation data comes out alike from each of its layouts, and bad data is named."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pyarrow
@@ -9,8 +10,9 @@ from pyarrow.parquet import write_table
 
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, write_rows
+from pipelines.data.archives import open_archive
 from pipelines.data.decontamination import evaluation_files, evaluation_texts
-from pipelines.data.evaluation_sets import data_files, evaluation_rows
+from pipelines.data.evaluation_sets import data_files, evaluation_rows, keep_files
 
 CSV = '"Which planet, of these, is the largest?",Mars,Venus,Jupiter,Earth,C\nWhat is 2 + 2?,1,2,3,4,D\n'
 ROWS: list[Row] = [
@@ -34,6 +36,12 @@ def test_csv_files_without_a_header_in_folders_by_split(tmp_path: Path) -> None:
         (tmp_path / split).mkdir()
         (tmp_path / split / f"school_{split}.csv").write_text(CSV)
     assert list(evaluation_rows(tmp_path)) == expected("dev") + expected("test")
+
+
+def test_csv_files_named_by_subject_in_folders_by_split(tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "school.csv").write_text(CSV)
+    assert list(evaluation_rows(tmp_path)) == expected("dev")
 
 
 def test_csv_with_a_header(tmp_path: Path) -> None:
@@ -67,6 +75,19 @@ def test_rows_of_other_forms_keep_their_fields_and_have_an_id(tmp_path: Path) ->
     ]
 
 
+def test_beginnings_in_bolds_format(tmp_path: Path) -> None:
+    (tmp_path / "gender_prompt.json").write_text(json.dumps({"actors": {"Ann_Lee": ["Ann Lee is an actor who "]}}))
+    assert list(evaluation_rows(tmp_path)) == [
+        {
+            "id": "actors/Ann_Lee/0",
+            "domain": "gender",
+            "group": "actors",
+            "entity": "Ann_Lee",
+            "beginning": "Ann Lee is an actor who ",
+        }
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
@@ -76,7 +97,7 @@ def test_rows_of_other_forms_keep_their_fields_and_have_an_id(tmp_path: Path) ->
         ("school.csv", "Why?,a,b,c,d,A\n", "names no subject or no split"),
         ("test.parquet", "no parquet", "is not valid Parquet"),
         ("test.jsonl", "{", "test.jsonl:1 is not valid JSON"),
-        ("test.json", "{}", "must hold a list of objects"),
+        ("test.json", '{"group": []}', "must hold a list of objects"),
     ],
 )
 def test_bad_data_names_the_place_and_what_was_expected(tmp_path: Path, name: str, text: str, says: str) -> None:
@@ -91,6 +112,17 @@ def test_missing_data_says_which_path(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match="holds no evaluation data"):
         data_files(tmp_path / "empty")
+
+
+def test_files_are_kept_only_inside_their_folder(tmp_path: Path) -> None:
+    packed = tmp_path / "x.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("../out.jsonl", "{}")
+    with open_archive(packed, "x") as archive:
+        with pytest.raises(BadInput, match=r"x: no file fits include \['\*\.csv'\]"):
+            keep_files(archive, ["*.csv"], tmp_path / "kept", "x")
+        with pytest.raises(BadInput, match="leaves its folder: '../out.jsonl'"):
+            keep_files(archive, [], tmp_path / "kept", "x")
 
 
 def test_decontamination_looks_for_the_questions_of_a_folder(tmp_path: Path) -> None:
