@@ -154,7 +154,7 @@ def test_a_bad_answer_takes_a_reason_and_words(page, served: Served):
     page.get_by_role("button", name="Bad answer").click()
     page.get_by_role("button", name="It is incorrect").click()
     page.get_by_label("What was wrong").fill("It is Lyon.")
-    page.get_by_role("button", name="Send").last.click()
+    page.locator(".why").get_by_role("button", name="Send").click()
     page.locator(".why").wait_for(state="detached")
     (feedback,) = served.parts.store._feedback.values()
     assert (feedback.rating, feedback.reason, feedback.feedback_text) == ("down", "incorrect", "It is Lyon.")

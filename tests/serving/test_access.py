@@ -56,7 +56,6 @@ async def scene_of(parts: Parts, visitors: bool):
         await sign_up(ada, ADA)
         await sign_up(grace, GRACE)
         about = await say(ada, MARK)
-        me = (await ada.get("/api/me")).json()["user_id"]
         thumb = {"message_id": about["message_id"], "rating": "down", "feedback_text": MARK}
         await ada.post("/api/feedback", json=thumb)
         key = (await ada.post("/api/keys", json={"name": MARK})).json()
@@ -66,7 +65,7 @@ async def scene_of(parts: Parts, visitors: bool):
             "message_id": about["message_id"],
             "session_id": session,
             "key_id": key["key_id"],
-            "feedback_id": feedback.feedback_id(me, about["message_id"]),
+            "feedback_id": feedback.feedback_id(about["message_id"]),
             "name": "colloquy",
         }
         yield app, Scene(ada, grace, nobody, values)
