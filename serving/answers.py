@@ -101,6 +101,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         403: "Not allowed: the wrong password, another site's page, or only for administrators",
         404: "Not there, or somebody else's",
         405: "The address does not know this method",
+        409: "Not in this state: too many keys, or a message that answers no question",
         413: "The body is too large",
         429: "A limit is reached or the assistant is busy; Retry-After says when to come back",
         500: "A failure; the server's log says why",

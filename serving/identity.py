@@ -78,7 +78,8 @@ async def _known(request: Request, backend: TheBackend, product: Product, caller
 
 def _secure(request: Request) -> bool:
     """Whether cookies go over TLS only: always, but on a person's own machine."""
-    return request.url.scheme == "https" or request.url.hostname not in LOOPBACK
+    host = request.url.hostname or ""
+    return request.url.scheme == "https" or not (host in LOOPBACK or host.endswith(".localhost"))
 
 
 def set_session(request: Request, response: Response, token: str) -> None:

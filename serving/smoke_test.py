@@ -1,13 +1,17 @@
-"""Talks to the served assistant as its users do: the official client, a harmful request, the chat page.
+"""Talks to the served assistant as its users do: an account, the official client, a harmful request, the chat page.
 
 Out: `.run/smoke_test.json` with what was answered and the notes for the run's summary. A failure is an error.
 """
 
 import os
+import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 from openai import OpenAI
 
 from pipelines.core import artifacts
@@ -23,6 +27,14 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 class SmokeTestFailed(Exception):
     """The served assistant did not do what its users rely on."""
+
+
+class Account(NamedTuple):
+    """What one signs in with, on the page and in programs."""
+
+    email: str
+    password: str
+    key: str
 
 
 class Answer(NamedTuple):
@@ -76,9 +88,26 @@ def check_answer(answer: Answer, chat: Chat, how: str) -> None:
     require(expected.lower() in answer.text.lower(), f"{how}: {answer.text!r} does not contain {expected!r}")
 
 
-def through_client(chat_url: str, chat: Chat) -> dict[str, Any]:
+@contextmanager
+def account(chat_url: str) -> Iterator[Account]:
+    """An account with an API key, for the time of the test."""
+    email, password = f"smoke-test-{secrets.token_hex(8)}@example.org", secrets.token_urlsafe(24)
+    with httpx.Client(base_url=chat_url, timeout=ANSWER_TIMEOUT_S) as client:
+
+        def post(path: str, body: dict[str, str]) -> httpx.Response:
+            answer = client.post(path, json=body)
+            require(answer.is_success, f"POST {path}: {answer.status_code} {answer.text[:200]}")
+            return answer
+
+        for path in ("/api/register", "/api/login"):
+            post(path, {"email": email, "password": password})
+        yield Account(email, password, post("/api/keys", {"name": "smoke test"}).json()["key"])
+        post("/api/me/delete", {"password": password})
+
+
+def through_client(chat_url: str, chat: Chat, key: str) -> dict[str, Any]:
     """Models, a plain and a streamed answer, and a blocked request, through the official client."""
-    client = OpenAI(base_url=f"{chat_url}/v1", api_key="unused", timeout=ANSWER_TIMEOUT_S, max_retries=1)
+    client = OpenAI(base_url=f"{chat_url}/v1", api_key=key, timeout=ANSWER_TIMEOUT_S, max_retries=1)
     models = [model.id for model in client.models.list()]
     require(bool(models), "the server lists no model")
     plain = ask(client, models[0], chat.smoke_question)
@@ -98,10 +127,10 @@ def browser() -> str | None:
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
-def through_page(chat_url: str, chat: Chat, executable: str, screenshot: Path) -> str:
+def through_page(chat_url: str, chat: Chat, who: Account, executable: str, screenshot: Path) -> str:
     """Type the question into the chat page, wait for the whole answer, and take a picture; returns the answer.
 
-    After a reload the answer must still be there.
+    A visitor asks where visitors may, else the account. After a reload the answer must still be there.
     """
     from playwright.sync_api import sync_playwright
 
@@ -111,6 +140,11 @@ def through_page(chat_url: str, chat: Chat, executable: str, screenshot: Path) -
             page = chromium.new_page(viewport={"width": 1280, "height": 800})
             page.set_default_timeout(ANSWER_TIMEOUT_S * 1000)
             page.goto(chat_url)
+            if not chat.access.visitors:
+                page.locator("#email").fill(who.email)
+                page.locator("#password").fill(who.password)
+                page.locator("#sign-in-submit").click()
+                page.locator("#account").wait_for()
             page.get_by_label("Your message").fill(chat.smoke_question)
             page.locator("#send:enabled").click()
             page.locator(".message.assistant .tools").wait_for()
@@ -127,7 +161,7 @@ def through_page(chat_url: str, chat: Chat, executable: str, screenshot: Path) -
             chromium.close()
 
 
-def check_page(stage: Stage, chat_url: str, result: dict[str, Any]) -> None:
+def check_page(stage: Stage, chat_url: str, who: Account, result: dict[str, Any]) -> None:
     """The browser check, or one line on why there is none."""
     chat = stage.params.chat
     executable = browser()
@@ -135,7 +169,7 @@ def check_page(stage: Stage, chat_url: str, result: dict[str, Any]) -> None:
         result["notes"].append("browser: not installed, skipped")
         return
     screenshot = artifacts.RUN / "chat_page.png"
-    answer = through_page(chat_url, chat, executable, screenshot)
+    answer = through_page(chat_url, chat, who, executable, screenshot)
     if chat.smoke_expects is not None:
         found = chat.smoke_expects.lower() in answer.lower()
         require(found, f"chat page: {answer!r} does not contain {chat.smoke_expects!r}")
@@ -146,9 +180,10 @@ def check_page(stage: Stage, chat_url: str, result: dict[str, Any]) -> None:
 def smoke_test(stage: Stage, chat_url: str) -> dict[str, Any]:
     """Every check; the result is what `.run/smoke_test.json` holds."""
     deployed = read_json(artifacts.DEPLOYED)
-    result = through_client(chat_url, stage.params.chat)
-    result |= {"bento": deployed["bento"], "version": deployed["version"], "notes": []}
-    check_page(stage, chat_url, result)
+    with account(chat_url) as who:
+        result = through_client(chat_url, stage.params.chat, who.key)
+        result |= {"bento": deployed["bento"], "version": deployed["version"], "notes": []}
+        check_page(stage, chat_url, who, result)
     return result
 
 

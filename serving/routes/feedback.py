@@ -31,9 +31,9 @@ class FeedbackId(Body):
     feedback_id: str
 
 
-def feedback_id(user_id: str, message_id: str) -> str:
-    """One feedback per person and answer: judging again replaces the judgement."""
-    return "fb-" + hashlib.sha256(f"{user_id} {message_id}".encode()).hexdigest()[:32]
+def feedback_id(message_id: str) -> str:
+    """One feedback for an answer, which one person alone can see: judging again replaces the judgement."""
+    return "fb-" + hashlib.sha256(message_id.encode()).hexdigest()[:32]
 
 
 @router.post("", status_code=201)
@@ -43,7 +43,7 @@ async def create_feedback(body: NewFeedback, caller: CurrentUser, product: ThePr
     message = await documents.message(caller.user_id, body.message_id)
     if message is None or message.role != "assistant":
         raise ApiError(404, f"there is no answer {body.message_id!r}", "message_id")
-    identifier = feedback_id(caller.user_id, body.message_id)
+    identifier = feedback_id(message.message_id)
     await documents.put_feedback(
         Feedback(
             feedback_id=identifier,

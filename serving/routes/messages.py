@@ -1,7 +1,6 @@
 """A conversation's turns: ask, edit and regenerate; answers come as events and are stored as they were shown."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
@@ -13,13 +12,13 @@ from starlette.responses import Response
 from pipelines.core.records import Message
 from serving.accounting import counted, require_quota
 from serving.answers import STREAM
-from serving.assistant import Answer, Delta, End, Options
+from serving.assistant import Answer, Options
 from serving.backend import Backend, Product, TheBackend, TheProduct
 from serving.errors import ApiError
 from serving.identity import Caller, CurrentUser
+from serving.recorder import Recorder, turns_of
 from serving.routes.conversations import UNTITLED, owned, title_of
 from serving.schemas import MAX_CHARACTERS, Body, Id, example
-from serving.stores.contexts import Context
 from serving.stores.documents import REPLACED, Conversation, StoredMessage, new_id, now
 from serving.streaming import Envelope, cancel_when_gone, chunks, event_stream
 
@@ -65,7 +64,7 @@ async def edit_message(
     conversation = await owned(product, caller.user_id, conversation_id)
     before, after = await _part_at(product, conversation, message_id, "user")
     turn = Turn(request, caller, backend, product, conversation)
-    return await turn.ask(_messages(before), after[0].position, body.content, after)
+    return await turn.ask(turns_of(before), after[0].position, body.content, after)
 
 
 @router.post("/{message_id}/regenerate", response_class=Response, responses=STREAM)
@@ -91,11 +90,7 @@ async def _so_far(product: Product, conversation: Conversation) -> tuple[list[Me
     if cached is not None:
         return [Message(role, content) for role, content in cached.recent_messages], cached.next_position  # type: ignore[arg-type]
     stored = await product.stores.documents.messages(conversation.user_id, conversation.conversation_id)
-    return _messages(stored), stored[-1].position + 1 if stored else 0
-
-
-def _messages(stored: Sequence[StoredMessage]) -> list[Message]:
-    return [Message(message.role, message.content) for message in stored if message.content]
+    return turns_of(stored), stored[-1].position + 1 if stored else 0
 
 
 async def _part_at(
@@ -154,7 +149,7 @@ class Turn:
 
     async def again(self, before: Sequence[StoredMessage], replaced: Sequence[StoredMessage]) -> Response:
         """Stream another answer to the last of `before`."""
-        asked = _messages(before)
+        asked = turns_of(before)
         answer = await self._admit(asked)
         try:
             await self._replace(replaced, now())
@@ -187,73 +182,3 @@ class Turn:
         }
         envelope = Envelope(self._backend.release, extra)
         return event_stream(chunks(recorder.record(events), envelope, include_usage=False))
-
-
-class Recorder:
-    """Stores an answer as it was really shown, also when its reader left in the middle."""
-
-    def __init__(
-        self,
-        backend: Backend,
-        product: Product,
-        conversation: Conversation,
-        asked: list[Message],
-        question: StoredMessage,
-    ) -> None:
-        self.message_id = new_id("msg")
-        self._backend = backend
-        self._stores = product.stores
-        self._conversation = conversation
-        self._asked = asked
-        self._question = question
-
-    async def record(self, events: AsyncIterator[Delta | End]) -> AsyncIterator[Delta | End]:
-        """Pass `events` on; the answer is stored before its end is told."""
-        shown: list[str] = []
-        stored = False
-        try:
-            async with aclosing(events) as closing:  # type: ignore[type-var]
-                async for event in closing:
-                    if isinstance(event, Delta):
-                        shown.append(event.text)
-                    else:
-                        await self._store("".join(shown), event)
-                        stored = True
-                    yield event
-        finally:
-            if not stored:  # the reader's task is being cancelled
-                self._backend.later(self._store("".join(shown), End("cancelled", 0, len(shown), None, 0)))
-
-    async def _store(self, text: str, end: End) -> None:
-        metadata = {"model_version": self._backend.release.model_id, "finish_reason": end.finish_reason}
-        if end.blocked is not None:
-            metadata |= {"moderated": end.blocked.category, "moderated_place": end.blocked.place}
-        asked = self._question
-        answer = StoredMessage(
-            self.message_id,
-            asked.conversation_id,
-            asked.user_id,
-            asked.position + 1,
-            "assistant",
-            text,
-            now(),
-            end.completion_tokens,
-            metadata,
-        )
-        if await self._stores.documents.conversation(asked.user_id, asked.conversation_id) is None:
-            return  # deleted while it was being answered
-        await self._stores.documents.put_message(answer)
-        if end.finish_reason != "cancelled":
-            await self._stores.contexts.put(self._context(answer, end))
-
-    def _context(self, answer: StoredMessage, end: End) -> Context:
-        messages = [*self._asked, *_messages([answer])]
-        return Context(
-            conversation_id=answer.conversation_id,
-            recent_messages=[(message.role, message.content) for message in messages],
-            next_position=answer.position + 1,
-            token_count=end.prompt_tokens + end.completion_tokens,
-            last_accessed=answer.timestamp.isoformat(),
-            last_updated=self._conversation.last_updated.isoformat(),
-            model_context=self._backend.release.model_id,
-        )

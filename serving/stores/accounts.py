@@ -149,12 +149,13 @@ class Accounts:
         query = select(*KEY).where(api_keys.c.key_hash == hash_of_key(secret))
         async with sql.transaction(self._engine) as connection:
             row = (await connection.execute(query)).one_or_none()
-            if row is None:
-                return None
-            at = now()
-            if row.last_used is None or (at - row.last_used).total_seconds() >= NOTED_EVERY_S:
-                used = update(api_keys).where(api_keys.c.key_id == row.key_id).values(last_used=at)
-                await connection.execute(used)
+        if row is None:
+            return None
+        at = now()
+        if row.last_used is None or (at - row.last_used).total_seconds() >= NOTED_EVERY_S:
+            # A transaction of its own: SQLite refuses to turn one that has read into one that writes.
+            async with sql.transaction(self._engine) as connection:
+                await connection.execute(update(api_keys).where(api_keys.c.key_id == row.key_id).values(last_used=at))
         return ApiKey(**row._mapping)
 
     async def keys(self, user_id: str) -> list[ApiKey]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 import uvicorn
 
-from tests.serving.fakes import Parts
+from tests.serving.fakes import CHAT, Parts
 from tests.serving.servers import free_port
 
 
@@ -18,8 +18,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def parts() -> Parts:
-    return Parts()
+def parts(request: pytest.FixtureRequest) -> Parts:
+    """The fakes; a test may give other chat parameters."""
+    return Parts(chat=getattr(request, "param", CHAT))
 
 
 @dataclass

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from serving.app import WEB
 from tests.serving.fakes import CHAT, FakeEngine, Parts, client_of
 
 pytestmark = pytest.mark.anyio
@@ -273,7 +274,7 @@ async def test_the_cookie_is_out_of_reach_of_scripts(parts: Parts):
 async def test_the_page_loads_nothing_from_elsewhere(parts: Parts):
     async with client_of(parts.app()) as client:
         page = await client.get("/")
-        files = [await client.get(f"/web/{name}") for name in ("chat.js", "markdown.js", "style.css", "icon.svg")]
+        files = [await client.get(f"/web/{path.name}") for path in WEB.iterdir()]
     assert page.status_code == 200 and "default-src 'none'" in page.headers["content-security-policy"]
     for text in (page.text, *(file.text for file in files)):
         assert "https://" not in text.replace("https://www.w3.org", "") and "innerHTML" not in text
