@@ -25,6 +25,19 @@ RETRIES: dict[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=5)}
 SECONDS_BETWEEN_LOOKS = {"simulated": 5, "human": 60}
 SECONDS_WHILE_PEOPLE_WORK = 10
 AT_WORK_S = 120  # since the last label that came in
+# Stages that train or generate; on Kubernetes their pods come from COLLOQUY_GPU_POD_TEMPLATE, where that is set.
+ON_GPU = {
+    "pretrain",
+    "sft",
+    "sample_completions",
+    "reward_model",
+    "ppo",
+    "dpo",
+    "grpo",
+    "rloo",
+    "best_of_n",
+    "evaluate",
+}
 FOREVER = timedelta(days=3650)  # the deadline is labeling.deadline_hours, which `labeling.wait` keeps
 
 
@@ -80,10 +93,16 @@ def _here() -> tuple[str, Path]:
     return context["task"].task_id, workspace_of(context["dag_run"].run_id)
 
 
+def place(name: str) -> dict[str, Any]:
+    """What KubernetesExecutor must know of the stage `name`; other executors don't look at it."""
+    template = os.environ.get("COLLOQUY_GPU_POD_TEMPLATE")
+    return {"executor_config": {"pod_template_file": template}} if template and name in ON_GPU else {}
+
+
 def dvc_stage(name: str, pool: str = "compute", **options: Any) -> Any:
     """The task of the DVC stage `name`."""
 
-    @task(task_id=name, pool=pool, **RETRIES, **options)
+    @task(task_id=name, pool=pool, **RETRIES, **place(name), **options)
     def repro() -> None:
         task_id, workspace = _here()
         run_info(workspace)
@@ -95,7 +114,7 @@ def dvc_stage(name: str, pool: str = "compute", **options: Any) -> Any:
 def alignment_stage(name: str) -> Any:
     """The task of an alignment method: skipped unless the run chose it."""
 
-    @task(task_id=name, pool="compute", **RETRIES)
+    @task(task_id=name, pool="compute", **RETRIES, **place(name))
     def align() -> None:
         task_id, workspace = _here()
         chosen = run_info(workspace)["align_method"]

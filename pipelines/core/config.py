@@ -578,6 +578,47 @@ class Chat(Section):
     smoke_expects: str | None  # the answer must contain this; None asks only for an answer
 
 
+class CanaryStage(Section):
+    share: Annotated[float, Field(gt=0, lt=1)]  # of new conversations
+    conversations: NonNegative  # that the candidate has before the next stage; the last one stays to the verdict
+
+
+class MaxRatio(Section):
+    """How often an event may come in the candidate's conversations, as a multiple of how often in the champion's."""
+
+    thumbs_down: PositiveFloat
+    errors: PositiveFloat
+    slow: PositiveFloat
+    moderated: PositiveFloat
+    short: PositiveFloat
+    long: PositiveFloat
+
+
+class Canary(Section):
+    """When a candidate is rolled back or promoted: `serving/operations/canary.py`."""
+
+    stages: Annotated[list[CanaryStage], Field(min_length=1)]
+    rated_conversations: Positive  # of each arm, when the watch ends
+    thumbs_level: Annotated[float, Field(gt=0, lt=1)]  # chance that an equal candidate is rolled back by its thumbs
+    thumbs_drop: Annotated[float, Field(gt=0, lt=1)]  # of the share of thumbs up, ruled out by an early promotion
+    early_promotion_level: Annotated[float, Field(gt=0, lt=1)]  # chance of one in spite of that drop
+    guards_level: Annotated[float, Field(gt=0, lt=1)]  # chance of a false alarm of any guard rail
+    max_ratio: MaxRatio
+
+    @model_validator(mode="after")
+    def _growing(self) -> Self:
+        shares = [stage.share for stage in self.stages]
+        if shares != sorted(set(shares)):
+            raise ValueError(f"the shares of the stages must grow, these do not: {shares}")
+        return self
+
+
+class ReleaseProcess(Section):
+    """How a version that passed its gate gets to everybody."""
+
+    canary: Canary
+
+
 class Workers(Section):
     """Where the data steps run; the result is the same everywhere."""
 
@@ -632,6 +673,7 @@ class Params(Section):
     judge: Judge
     gate: Gate
     chat: Chat
+    release: ReleaseProcess
 
     def section(self, name: str) -> dict[str, Any]:
         """The parameters of one stage as plain values; empty for a command without a section."""

@@ -25,6 +25,7 @@ print(
                     "retries": task.retries,
                     "retry_delay_s": task.retry_delay.total_seconds(),
                     "trigger_rule": str(getattr(task.trigger_rule, "value", task.trigger_rule)),
+                    "executor_config": task.executor_config,
                     "group": task.task_group.group_id,
                 }
                 for task in (dag.tasks if dag else [])

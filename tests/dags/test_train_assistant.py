@@ -39,6 +39,7 @@ def dag(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         pytest.skip(f"{AIRFLOW} is missing; `make setup` creates it")
     home = tmp_path_factory.mktemp("airflow")
     environment = os.environ | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    environment["COLLOQUY_GPU_POD_TEMPLATE"] = "gpu-pod.yaml"
     for name in ("PYTHONPATH", "PYTHONHOME"):
         environment.pop(name, None)
     done = subprocess.run(
@@ -102,3 +103,9 @@ def test_the_form_describes_every_field(dag: dict[str, Any]) -> None:
     assert set(dag["params"]) == {"profile", "base_model", "labelers", "align_method", "overrides", "commit"}
     assert all(param["description"] for param in dag["params"].values())
     assert dag["params"]["profile"]["schema"]["enum"] == profile_names(ROOT)
+
+
+def test_stages_that_train_or_generate_ask_for_a_pod_with_a_gpu(dag: dict[str, Any]) -> None:
+    on_gpu = {name for name, task in dag["tasks"].items() if task["executor_config"]}
+    assert on_gpu == {"pretrain", "sft", "sample_completions", "evaluate", *GROUPS["alignment"]}
+    assert dag["tasks"]["ppo"]["executor_config"] == {"pod_template_file": "gpu-pod.yaml"}
