@@ -130,10 +130,11 @@ def limit_of(rule: Rule) -> float:
 
 
 def verdict_of(rule: Rule, found: Comparison) -> Verdict:
-    """The verdict on a comparison. No difference at all is no superiority, however narrow the interval."""
-    if rule.kind == SUPERIOR and found.difference == 0:
-        return "inconclusive"
-    return decide(found.low, found.high, limit_of(rule), rule.better == "higher")
+    """The verdict on a comparison. A bound at 0 is no superiority; many equal pairs put a bootstrap there."""
+    upward = rule.better == "higher"
+    verdict = decide(found.low, found.high, limit_of(rule), upward)
+    touches = rule.kind == SUPERIOR and (found.low if upward else found.high) == 0
+    return "inconclusive" if touches else verdict
 
 
 def _compare_baseline(rule: Rule, evidence: Evidence, gate: Gate, seed: int, alpha: float) -> Ruling:
@@ -241,6 +242,13 @@ def apply_superiority(rules: Sequence[Rule], evidence: Evidence, params: Params)
 
 
 def apply_rules(evidence: Evidence, params: Params) -> list[Ruling]:
-    """What every rule of the gate says, in the order of the parameters."""
+    """What every rule of the gate says, in the order of the parameters.
+
+    Raises:
+        BadInput: two rules have one name, which draws a rule's resamples and stands for it in the registry.
+    """
+    names = [rule.name for rule in params.gate.rules]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise BadInput(f"gate.rules has several rules named {', '.join(map(repr, twice))}; give each its own name")
     claims = apply_superiority([rule for rule in params.gate.rules if rule.kind == SUPERIOR], evidence, params)
     return [claims.get(rule.name) or apply_rule(rule, evidence, params) for rule in params.gate.rules]

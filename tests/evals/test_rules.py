@@ -273,6 +273,15 @@ def test_no_difference_is_no_superiority_and_worse_refuses() -> None:
     assert superiority({"a": (answers(0, 60), answers(20, 60))})["a"].verdict == "refuse"
     same = rule("superior_difference", "reward.standardized", margin=0.1)
     assert judged(same, [0.1, 0.5, 0.3, 0.7], [0.1, 0.5, 0.3, 0.7]).verdict == "inconclusive"
+    hardly = judged(same, [0.5] * 2 + [0.3] * 98, [0.3] * 100)
+    assert (hardly.low, hardly.verdict) == (0.0, "inconclusive")
+
+
+def test_two_rules_of_one_name_are_bad_input() -> None:
+    values = params()
+    gate = values.gate.model_copy(update={"rules": claims("a", "a")})
+    with pytest.raises(BadInput, match="several rules named 'a'"):
+        apply_rules(evidence({}), values.model_copy(update={"gate": gate}))
 
 
 def test_a_champion_that_does_not_load_is_named_in_every_comparison() -> None:
