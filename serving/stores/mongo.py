@@ -25,6 +25,7 @@ from serving.stores.errors import StoreDown
 
 DATABASE = "colloquy"
 TIMEOUT_MS = 3000
+LOGS_KEPT_S = 90 * 24 * 3600
 
 
 @contextmanager
@@ -76,9 +77,9 @@ class MongoStore:
             await self._feedback.create_index("feedback_id", unique=True)
             await self._feedback.create_index("message_id")
             await self._feedback.create_index("user_id")
-            await self._logs[RequestLog].create_index("timestamp")
             await self._logs[RequestLog].create_index("user_id")
-            await self._logs[ModelMetric].create_index("timestamp")
+            for collection in self._logs.values():
+                await collection.create_index("timestamp", expireAfterSeconds=LOGS_KEPT_S)
 
     async def ping(self) -> None:
         with answering():
