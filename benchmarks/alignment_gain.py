@@ -4,7 +4,8 @@
     SEEDS=1 make bench NAME=alignment_gain
 
 Corpus, tokenizer and base model are those of `smol` and shared; each seed has its own split of the prompts, SFT
-policy, batch of responses, reward model and PPO. The labels are the simulated labelers' decisions on the batch, noise
+policy, batch of responses, reward model and PPO. The demo stops alignment after six steps to stay within its time;
+here `LONGER` has four times its labels and 40 steps of PPO, beside a pretraining loss. The labels are the simulated labelers' decisions on the batch, noise
 and overlap as in `smol`, without a server between. Who wins on the held-out prompts is said by the labelers' rule
 without noise, a control that knows what the labels were made from, and by a judge that knows nothing of it, the base
 model; both are asked in both orders. MMLU's, HumanEval's and the corpus' figures say whether anything was lost.
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.corpora import ROOT
-from evals.metrics import paired_bootstrap
+from evals.paired import compare_pairs
 from evals.task import read_results, scores_of
 from labeling.assignment import plan
 from labeling.project import shown_order
@@ -39,7 +40,17 @@ SEEDS = int(os.environ.get("SEEDS", "3"))
 PROMPTS = 200  # held out
 ALPHA = 0.025  # on either side of an interval
 DRAWS = 2000
-SETTINGS = [f"prepare_sft.held_out_prompts={PROMPTS}", f"evaluate.judge_prompts={PROMPTS}"]
+LONGER = [
+    "prepare_sft.labeling_prompts=240",
+    "ppo.steps=40",
+    "ppo.episodes_per_step=32",
+    "ppo.learning_rate=3e-5",
+    "ppo.max_new_tokens=96",  # as long as the answers that are compared
+    "ppo.pretraining_mix={coefficient: 0.5, sequences: 2, sequence_tokens: 256}",
+]
+SETTINGS = [*LONGER, f"prepare_sft.held_out_prompts={PROMPTS}", f"evaluate.judge_prompts={PROMPTS}"]
+SETTINGS += [f"evaluate.{name}=0" for name in ("questions", "hatecheck_cases", "bias_prompts", "references")]
+SETTINGS += ["evaluate.compare_base=false"]
 SETTINGS += os.environ.get("SET", "").split()
 SHARED = ["ingest", "train_moderation", "prepare_corpus", "train_tokenizer", "tokenize_corpus", "pretrain"]
 BEFORE_LABELS = ["labeling.pull_demonstrations", "pipelines.prepare_sft", "pipelines.sft", "pipelines.previous_round"]
@@ -97,7 +108,7 @@ def compared(workspace: Path, task: str, metric: str) -> tuple[float, float, flo
         for side in ("candidate", "baseline")
     )
     shared = sorted(candidate.keys() & baseline.keys())
-    found = paired_bootstrap(
+    found = compare_pairs(
         [candidate[one] for one in shared], [baseline[one] for one in shared], ALPHA, np.random.default_rng(0), DRAWS
     )
     return found.difference, found.low, found.high
