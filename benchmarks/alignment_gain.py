@@ -5,10 +5,11 @@
 
 Corpus, tokenizer and base model are those of `smol` and shared; each seed has its own split of the prompts, SFT
 policy, batch of responses, reward model and PPO. The demo stops alignment after six steps to stay within its time;
-here `LONGER` has four times its labels and 40 steps of PPO, beside a pretraining loss. The labels are the simulated labelers' decisions on the batch, noise
-and overlap as in `smol`, without a server between. Who wins on the held-out prompts is said by the labelers' rule
-without noise, a control that knows what the labels were made from, and by a judge that knows nothing of it, the base
-model; both are asked in both orders. MMLU's, HumanEval's and the corpus' figures say whether anything was lost.
+here `LONGER` has four times its labels and 40 steps of PPO, beside a pretraining loss. The labels are the simulated
+labelers' decisions on the batch, noise and overlap as in `smol`, without a server between. Who wins on the held-out
+prompts is said by the labelers' rule without noise, a control that knows what the labels were made from, and by a
+judge that knows nothing of it, the base model; both are asked in both orders. MMLU's, HumanEval's and the corpus'
+figures say whether anything was lost.
 """
 
 import json
