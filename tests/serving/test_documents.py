@@ -78,6 +78,8 @@ def test_what_is_stored_comes_back_equal_also_after_a_change(run):
         changed = replace(conversation, title="Other", last_updated=now() + timedelta(seconds=5))
         await store.put_conversation(changed)
         assert await store.conversation(user, conversation.conversation_id) == changed
+        assert await store.change_conversation(conversation)
+        assert await store.conversation(user, conversation.conversation_id) == conversation
         message = message_of(conversation, 0)
         await store.put_message(message)
         assert await store.messages(user, conversation.conversation_id) == [message]
@@ -143,6 +145,8 @@ def test_deleting_a_conversation_takes_messages_and_feedback_with_it(run):
         assert await store.messages(user, conversation.conversation_id) == []
         assert await store.feedback(user, [message.message_id]) == []
         assert not await store.delete_conversation(user, conversation.conversation_id)
+        assert not await store.change_conversation(conversation)
+        assert await store.conversation(user, conversation.conversation_id) is None
 
     run(check)
 
