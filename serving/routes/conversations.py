@@ -90,8 +90,13 @@ async def owned(product: Product, user_id: str, conversation_id: str) -> Convers
     """
     conversation = await product.stores.documents.conversation(user_id, conversation_id)
     if conversation is None:
-        raise ApiError(404, f"there is no conversation {conversation_id!r}", "conversation_id")
+        raise missing(conversation_id)
     return conversation
+
+
+def missing(conversation_id: str) -> ApiError:
+    """What is said of a conversation that the caller has not."""
+    return ApiError(404, f"there is no conversation {conversation_id!r}", "conversation_id")
 
 
 def title_of(text: str) -> str:
@@ -159,7 +164,8 @@ async def read_conversation(conversation_id: Id, caller: CurrentUser, product: T
 async def rename_conversation(conversation_id: Id, body: NewTitle, caller: CurrentUser, product: TheProduct) -> Summary:
     """Give a conversation another title."""
     renamed = replace(await owned(product, caller.user_id, conversation_id), title=body.title)
-    await product.stores.documents.put_conversation(renamed)
+    if not await product.stores.documents.change_conversation(renamed):
+        raise missing(conversation_id)
     return Summary.of(renamed)
 
 
@@ -167,7 +173,7 @@ async def rename_conversation(conversation_id: Id, body: NewTitle, caller: Curre
 async def delete_conversation(conversation_id: Id, caller: CurrentUser, product: TheProduct) -> None:
     """Delete a conversation with its messages and feedback."""
     if not await product.stores.documents.delete_conversation(caller.user_id, conversation_id):
-        raise ApiError(404, f"there is no conversation {conversation_id!r}", "conversation_id")
+        raise missing(conversation_id)
     await product.stores.contexts.forget([conversation_id])
 
 

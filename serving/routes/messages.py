@@ -17,7 +17,7 @@ from serving.backend import Backend, Product, TheBackend, TheProduct
 from serving.errors import ApiError
 from serving.identity import Caller, CurrentUser
 from serving.recorder import Recorder, turns_of
-from serving.routes.conversations import UNTITLED, owned, title_of
+from serving.routes.conversations import UNTITLED, missing, owned, title_of
 from serving.schemas import MAX_CHARACTERS, Body, Id, example
 from serving.stores.documents import REPLACED, Conversation, StoredMessage, new_id, now
 from serving.streaming import Envelope, cancel_when_gone, chunks, event_stream
@@ -139,10 +139,11 @@ class Turn:
                 tokens,
                 {},
             )
+            title = title_of(content) if self._conversation.title == UNTITLED else self._conversation.title
+            conversation = await self._touch(title)
             await self._replace(replaced, question.timestamp)
             await self._product.stores.documents.put_message(question)
-            title = title_of(content) if self._conversation.title == UNTITLED else self._conversation.title
-            return await self._stream(answer, asked, question, title)
+            return self._stream(answer, asked, question, conversation)
         except BaseException:
             answer.cancel()
             raise
@@ -152,8 +153,9 @@ class Turn:
         asked = turns_of(before)
         answer = await self._admit(asked)
         try:
-            await self._replace(replaced, now())
-            return await self._stream(answer, asked, before[-1], self._conversation.title)
+            conversation = await self._touch(self._conversation.title)
+            await self._replace(replaced, conversation.last_updated)
+            return self._stream(answer, asked, before[-1], conversation)
         except BaseException:
             answer.cancel()
             raise
@@ -169,16 +171,27 @@ class Turn:
             old = replace(message, metadata=message.metadata | {REPLACED: at.isoformat()})
             await self._product.stores.documents.put_message(old)
 
-    async def _stream(self, answer: Answer, asked: list[Message], question: StoredMessage, title: str) -> Response:
+    async def _touch(self, title: str) -> Conversation:
+        """Note that the conversation goes on.
+
+        Raises:
+            ApiError: it was deleted meanwhile.
+        """
         conversation = replace(self._conversation, title=title, last_updated=now())
-        await self._product.stores.documents.put_conversation(conversation)
+        if not await self._product.stores.documents.change_conversation(conversation):
+            raise missing(conversation.conversation_id)
+        return conversation
+
+    def _stream(
+        self, answer: Answer, asked: list[Message], question: StoredMessage, conversation: Conversation
+    ) -> Response:
         recorder = Recorder(self._backend, self._product, conversation, asked, question)
         events = counted(answer, self._backend, self._product, self._caller, Options())
         extra = {
             "conversation_id": conversation.conversation_id,
             "question_id": question.message_id,
             "message_id": recorder.message_id,
-            "title": title,
+            "title": conversation.title,
         }
         envelope = Envelope(self._backend.release, extra)
         return event_stream(chunks(recorder.record(events), envelope, include_usage=False))

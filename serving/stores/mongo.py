@@ -94,6 +94,11 @@ class MongoStore:
         with answering():
             await self._conversations.replace_one(owned, asdict(conversation), upsert=True)
 
+    async def change_conversation(self, conversation: Conversation) -> bool:
+        owned = {"conversation_id": conversation.conversation_id, "user_id": conversation.user_id}
+        with answering():
+            return (await self._conversations.replace_one(owned, asdict(conversation))).matched_count > 0
+
     async def conversation(self, user_id: str, conversation_id: str) -> Conversation | None:
         with answering():
             found = await self._conversations.find_one({"conversation_id": conversation_id, "user_id": user_id})

@@ -88,6 +88,7 @@ async def migrate_back(engine: AsyncEngine, revision: str) -> None:
 async def _migrate(engine: AsyncEngine, run: Callable[[Config, str], None], revision: str) -> None:
     def on(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
+            connection.execute(text("SET LOCAL statement_timeout = 0"))  # a large table takes its time
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATING})
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))

@@ -147,6 +147,12 @@ class MemoryStore:
         self._up()
         self._conversations[conversation.conversation_id] = conversation
 
+    async def change_conversation(self, conversation: Conversation) -> bool:
+        there = await self.conversation(conversation.user_id, conversation.conversation_id) is not None
+        if there:
+            await self.put_conversation(conversation)
+        return there
+
     async def conversation(self, user_id: str, conversation_id: str) -> Conversation | None:
         self._up()
         found = self._conversations.get(conversation_id)

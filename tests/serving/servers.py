@@ -28,13 +28,19 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def start(command: list[str], port: int) -> Callable[[], None]:
-    """Run a server until it listens; returns how to end it."""
+def launch(command: list[str], port: int) -> subprocess.Popen:
+    """Run a server; it listens when this returns."""
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not listens(port):
         assert server.poll() is None and time.monotonic() < deadline, f"{command[0]} does not listen"
         time.sleep(0.02)
+    return server
+
+
+def start(command: list[str], port: int) -> Callable[[], None]:
+    """Run a server; returns how to end it."""
+    server = launch(command, port)
 
     def end() -> None:
         server.terminate()
@@ -98,11 +104,16 @@ def fresh_sqlite_url() -> str:
 @functools.cache
 def embedded_documents_url() -> str:
     """The embedded document store."""
-    port, data = free_port(), folder()
-    command = [str(Path(sys.executable).with_name("nx-27017")), "--port", str(port), "--db", str(data / "documents")]
-    command += ["--pid-file", str(data / "documents.pid"), "--log-file", str(data / "documents.log")]
-    atexit.register(start(command, port))
+    port = free_port()
+    atexit.register(start(documents_command(folder() / "documents", port), port))
     return f"mongodb://127.0.0.1:{port}"
+
+
+def documents_command(data: Path, port: int) -> list[str]:
+    """What starts the embedded document store over `data`."""
+    program = str(Path(sys.executable).with_name("nx-27017"))
+    command = [program, "--port", str(port), "--db", str(data), "--pid-file", f"{data}.pid"]
+    return [*command, "--log-file", f"{data}.log"]
 
 
 @functools.cache

@@ -1,9 +1,11 @@
 """One suite for every document store: the embedded server through pymongo, and the fake that other tests use."""
 
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import anyio
 import pytest
@@ -78,6 +80,8 @@ def test_what_is_stored_comes_back_equal_also_after_a_change(run):
         changed = replace(conversation, title="Other", last_updated=now() + timedelta(seconds=5))
         await store.put_conversation(changed)
         assert await store.conversation(user, conversation.conversation_id) == changed
+        assert await store.change_conversation(conversation)
+        assert await store.conversation(user, conversation.conversation_id) == conversation
         message = message_of(conversation, 0)
         await store.put_message(message)
         assert await store.messages(user, conversation.conversation_id) == [message]
@@ -143,6 +147,8 @@ def test_deleting_a_conversation_takes_messages_and_feedback_with_it(run):
         assert await store.messages(user, conversation.conversation_id) == []
         assert await store.feedback(user, [message.message_id]) == []
         assert not await store.delete_conversation(user, conversation.conversation_id)
+        assert not await store.change_conversation(conversation)
+        assert await store.conversation(user, conversation.conversation_id) is None
 
     run(check)
 
@@ -274,3 +280,49 @@ def test_administrators_find_what_was_flagged_and_judged(run):
         assert Counts(*(a - b for a, b in zip(after, before, strict=True))) == Counts(1, 3, 0, 1)
 
     run(check)
+
+
+def test_every_confirmed_message_survives_a_kill_of_the_embedded_store(tmp_path: Path):
+    port = servers.free_port()
+    command = servers.documents_command(tmp_path / "documents", port)
+    user = new_id("user")
+    conversation = conversation_of(user)
+    confirmed: list[str] = []
+
+    async def write(server: subprocess.Popen) -> None:
+        store = MongoStore(f"mongodb://127.0.0.1:{port}")
+        await store.prepare()
+        await store.put_conversation(conversation)
+
+        async def keep_writing(first: int) -> None:
+            for position in range(first, 100_000, 4):
+                message = message_of(conversation, position)
+                try:
+                    await store.put_message(message)
+                except StoreDown:
+                    return
+                confirmed.append(message.message_id)
+
+        async with anyio.create_task_group() as group:
+            for first in range(4):
+                group.start_soon(keep_writing, first)
+            while len(confirmed) < 200:
+                await anyio.sleep(0.01)
+            server.kill()
+        await store.close()
+
+    async def read() -> set[str]:
+        store = MongoStore(f"mongodb://127.0.0.1:{port}")
+        found = {message.message_id for message in await store.messages(user, conversation.conversation_id)}
+        await store.close()
+        return found
+
+    server = servers.launch(command, port)
+    anyio.run(write, server)
+    server.wait()
+    again = servers.launch(command, port)
+    try:
+        assert set(confirmed) <= anyio.run(read)
+    finally:
+        again.terminate()
+        again.wait(10)
