@@ -3,7 +3,7 @@
 python -m deploy.scaling_tables      # prints them; a test compares them with the page
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from math import ceil
 
@@ -122,7 +122,7 @@ KNOBS: list[tuple[dict[str, float], str]] = [
 ]
 
 
-def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A Markdown table."""
     lines = [header, tuple("---" for _ in header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
