@@ -61,7 +61,7 @@ NOTHING = Arm(0, 0, 0, 0, 0, 0, 0, 0)
 
 
 class Batch(NamedTuple):
-    """New conversations between two looks, while one share was in force."""
+    """Conversations that came to rest between two looks: each counts once, with the rating that it has by then."""
 
     candidate: Arm
     champion: Arm
