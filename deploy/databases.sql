@@ -4,3 +4,5 @@ CREATE USER mlflow PASSWORD :'password';
 CREATE DATABASE mlflow OWNER mlflow;
 CREATE USER label_studio PASSWORD :'password';
 CREATE DATABASE label_studio OWNER label_studio;
+CREATE USER chat PASSWORD :'password';
+CREATE DATABASE chat OWNER chat;

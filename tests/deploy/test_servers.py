@@ -121,7 +121,7 @@ def test_compose_gives_processes_the_variables_of_the_local_stack(compose: dict[
 
 def test_kubernetes_gives_stages_the_variables_of_the_local_stack() -> None:
     given = set(documents(DEPLOY / "kubernetes" / "settings.yaml")[0]["data"])
-    assert given_to_processes() <= given | {"MONGODB_URL", "REDIS_URL"}
+    assert given_to_processes() <= given | {"MONGODB_URL", "REDIS_URL", "SQL_URL"}
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
