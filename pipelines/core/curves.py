@@ -1,7 +1,7 @@
 """Training curves: what a trainer logs over its steps, as a file beside its model.
 
 The tracker's server has them too; the file is what DVC versions, so that a stage that comes from the cache still has
-its curve. Figures that depend on the clock stay out: the same training gives the same bytes.
+its curve. The same training gives the same bytes, also after a kill.
 """
 
 import json
@@ -16,7 +16,8 @@ from pipelines.core.jsonl import Row, encode, read_rows, write_rows
 from pipelines.core.tracking import Tracker
 
 TRAINERS = ("pretrain", "sft", "reward_model", "ppo", "dpo", "grpo", "rloo", "best_of_n")
-BY_THE_CLOCK = re.compile(r"per_s|second|runtime|mfu|memory|flo|^train_")  # `train_`: means over this process alone
+# What depends on the clock, or counts from the start of the process (`train_loss`, TRL's `num_tokens`).
+NOT_KEPT = re.compile(r"per_s|second|runtime|mfu|memory|flo|^train_|^num_tokens$")
 
 
 class CurveTracker:
@@ -29,7 +30,7 @@ class CurveTracker:
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         self._tracker.log_metrics(metrics, step)
-        kept = {name: value for name, value in metrics.items() if not BY_THE_CLOCK.search(name)}
+        kept = {name: value for name, value in metrics.items() if not NOT_KEPT.search(name)}
         if step and kept:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as out:
