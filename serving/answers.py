@@ -67,6 +67,26 @@ class ChatCompletion(Body):
     colloquy: About
 
 
+class TextChoice(Body):
+    index: int
+    text: str
+    logprobs: None
+    finish_reason: Literal["stop", "length", "content_filter"]
+
+
+class TextCompletion(Body):
+    """The continuation of a text that was not streamed."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[TextChoice]
+    usage: TokenCounts
+    colloquy: About
+
+
 class Model(Body):
     id: str
     object: Literal["model"]

@@ -139,22 +139,50 @@ class Assistant:
             ApiError: the messages don't fit or make no sense, the queue is full, or moderation failed.
         """
         require_question(messages)
-        try:
-            allowed, blocked = await self._moderated(messages)
-        except ModerationDown as error:
-            raise ApiError(503, "moderation failed, so nothing is answered", code="moderation_unavailable") from error
+        allowed, blocked = await self._moderated(messages)
         if blocked is not None:
             return Answer(self.moderation, blocked=blocked)
         wanted = options.max_tokens or self._chat.max_new_tokens
         reserve = min(wanted, self._chat.max_new_tokens)
         complete = with_system(allowed, self._chat.system_prompt)
         context = self._chat.context_tokens
-        fitted = await anyio.to_thread.run_sync(fit, complete, self._engine.render, context, reserve)
+        return self._start(
+            await anyio.to_thread.run_sync(fit, complete, self._engine.render, context, reserve), options
+        )
+
+    async def prepare_text(self, text: str, options: Options) -> Answer:
+        """Check and admit the continuation of a bare text: no template, no system message, no special tokens.
+
+        Raises:
+            ApiError: as `prepare`; nothing of the text is dropped.
+        """
+        (blocked,) = await self._check([("input", text)])
+        if blocked is not None:
+            return Answer(self.moderation, blocked=blocked)
+        prompt = await anyio.to_thread.run_sync(self._encode, text)
+        room = self._chat.context_tokens - len(prompt)
+        if room < 1:
+            holds = f"the prompt has {len(prompt)} tokens; the context holds {self._chat.context_tokens}"
+            raise ApiError(400, holds, "prompt", "context_length_exceeded")
+        return self._start(Fitted(prompt, room, 0), options)
+
+    def _start(self, fitted: Fitted, options: Options) -> Answer:
+        wanted = min(options.max_tokens or self._chat.max_new_tokens, fitted.room)
         try:
-            running = self.generations.start(fitted.prompt, self._sampling(options, min(wanted, fitted.room)))
+            running = self.generations.start(fitted.prompt, self._sampling(options, wanted))
         except Busy as busy:
             raise ApiError(429, str(busy), code="queue_full", retry_after_s=busy.retry_after_s) from busy
         return Answer(self.moderation, fitted, running)
+
+    def _encode(self, text: str) -> list[int]:
+        encoded = self._engine.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+        return list(encoded["input_ids"])
+
+    async def _check(self, texts: list[tuple[Place, str]]) -> list[Decision | None]:
+        try:
+            return await self.moderation.check(texts)
+        except ModerationDown as error:
+            raise ApiError(503, "moderation failed, so nothing is answered", code="moderation_unavailable") from error
 
     async def count_tokens(self, text: str) -> int:
         """Tokens of a person's turn, with what the template puts around it."""
@@ -171,7 +199,7 @@ class Assistant:
         texts: list[tuple[Place, str]] = [
             ("system" if messages[index].role == "system" else "input", messages[index].content) for index in judged
         ]
-        found = dict(zip(judged, await self.moderation.check(texts), strict=True))
+        found = dict(zip(judged, await self._check(texts), strict=True))
         kept: list[Message] = []
         after_blocked = False
         for index, message in enumerate(messages):

@@ -12,6 +12,8 @@ def install(app: FastAPI) -> None:
     """Serve a description that says what `app` does."""
 
     def describe() -> dict[str, Any]:
+        if app.openapi_schema:
+            return app.openapi_schema
         schema = get_openapi(title=app.title, version=app.state.backend.release.model_id, routes=app.routes)
         for name in NOT_USED:
             schema["components"]["schemas"].pop(name, None)
@@ -19,6 +21,7 @@ def install(app: FastAPI) -> None:
             operation["responses"].pop("422", None)
             if app.state.backend.release.chat.access.visitors and "security" in operation:
                 operation["security"].append({})  # a visitor needs none
+        app.openapi_schema = schema
         return schema
 
     app.openapi = describe  # type: ignore[method-assign]

@@ -1,5 +1,6 @@
 """What all bodies share, and OpenAI's requests as far as they are supported."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import Path
@@ -36,8 +37,20 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "web_search_options": (),
 }
 
+UNSUPPORTED_TEXT: dict[str, tuple[Any, ...]] = {
+    "best_of": (1,),
+    "echo": (False,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "logprobs": (),
+    "n": (1,),
+    "presence_penalty": (0,),
+    "suffix": ("",),
+}
+
 Short = Annotated[str, Field(max_length=512)]
 Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
+Prompt = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -78,42 +91,42 @@ class StreamOptions(Body):
     include_usage: bool = False
 
 
-def _describe(schema: dict[str, Any]) -> None:
+def _neutral(schema: dict[str, Any], unsupported: dict[str, tuple[Any, ...]], example: dict[str, Any]) -> None:
     """Add the unsupported fields with the values that ask for nothing, which are all that is accepted."""
-    neutral = {name: {"enum": [*values, None]} for name, values in UNSUPPORTED.items()}
-    schema["properties"] |= neutral
-    schema["examples"] = [{"model": "colloquy", "messages": [{"role": "user", "content": "Hello"}]}]
+    schema["properties"] |= {name: {"enum": [*values, None]} for name, values in unsupported.items()}
+    schema["examples"] = [example]
 
 
-class ChatCompletionRequest(Body):
-    """`POST /v1/chat/completions`."""
+def _without(values: Any, unsupported: dict[str, tuple[Any, ...]]) -> Any:
+    """The body without unsupported fields; says which one asks for something, instead of ignoring it."""
+    if not isinstance(values, dict):
+        return values
+    for name, neutral in unsupported.items():
+        if name in values and values[name] is not None and values[name] not in neutral:
+            raise ValueError(f"{name} is not supported by this server; leave it out")
+    return {key: value for key, value in values.items() if key not in unsupported}
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, json_schema_extra=_describe)
+
+def _describe_chat(schema: dict[str, Any]) -> None:
+    _neutral(schema, UNSUPPORTED, {"model": "colloquy", "messages": [{"role": "user", "content": "Hello"}]})
+
+
+def _describe_text(schema: dict[str, Any]) -> None:
+    _neutral(schema, UNSUPPORTED_TEXT, {"model": "colloquy", "prompt": "Once upon a time"})
+
+
+class Drawing(Body):
+    """How an answer is drawn and sent: what both kinds of completion have in common."""
+
     model: Annotated[str, Field(max_length=200)]
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
     user: Short | None = None
-    safety_identifier: Short | None = None
-    metadata: Annotated[dict[str, Short], Field(max_length=16)] | None = None
-    store: bool | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def refuse_unsupported(cls, values: Any) -> Any:
-        """Say which field is not supported, instead of ignoring what a caller relies on."""
-        if not isinstance(values, dict):
-            return values
-        for name, neutral in UNSUPPORTED.items():
-            if name in values and values[name] is not None and values[name] not in neutral:
-                raise ValueError(f"{name} is not supported by this server; leave it out")
-        return {key: value for key, value in values.items() if key not in UNSUPPORTED}
 
     @model_validator(mode="after")
     def options_only_when_streaming(self) -> Self:
@@ -121,10 +134,48 @@ class ChatCompletionRequest(Body):
             raise ValueError("stream_options is only allowed when stream is true")
         return self
 
+    @property
+    def include_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
     def options(self) -> Options:
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         seed = None if self.seed is None else self.seed % 2**31
-        return Options(self.max_completion_tokens or self.max_tokens, self.temperature, self.top_p, seed, stop)
+        return Options(self.max_tokens, self.temperature, self.top_p, seed, stop)
+
+
+class ChatCompletionRequest(Drawing):
+    """`POST /v1/chat/completions`."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, json_schema_extra=_describe_chat)
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    safety_identifier: Short | None = None
+    metadata: Annotated[dict[str, Short], Field(max_length=16)] | None = None
+    store: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def refuse_unsupported(cls, values: Any) -> Any:
+        return _without(values, UNSUPPORTED)
+
+    def options(self) -> Options:
+        return replace(super().options(), max_tokens=self.max_completion_tokens or self.max_tokens)
+
+
+class CompletionRequest(Drawing):
+    """`POST /v1/completions`: a text to go on with."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, json_schema_extra=_describe_text)
+    prompt: Prompt | Annotated[list[Prompt], Field(min_length=1, max_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def refuse_unsupported(cls, values: Any) -> Any:
+        return _without(values, UNSUPPORTED_TEXT)
+
+    def text(self) -> str:
+        return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
 
 
 class ModerationRequest(Body):

@@ -30,6 +30,7 @@ class Envelope:
     extra: dict[str, Any] = field(default_factory=dict)
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
+    text: bool = False  # the shapes of /v1/completions instead of those of /v1/chat/completions
 
     def _wrap(self, kind: str, choices: list[dict[str, Any]], usage: dict[str, Any] | None) -> dict[str, Any]:
         return {
@@ -43,19 +44,26 @@ class Envelope:
         }
 
     def chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return self._wrap("chat.completion.chunk", [choice], None)
+        said = {"text": delta.get("content", "")} if self.text else {"delta": delta}
+        choice = {"index": 0, **said, "logprobs": None, "finish_reason": finish_reason}
+        return self._wrap(self._chunk_kind, [choice], None)
 
     def last_chunk(self, end: End) -> dict[str, Any]:
         return self.chunk({}, finish_reason(end)) | {"colloquy": self.about(end)}
 
     def usage_chunk(self, end: End) -> dict[str, Any]:
-        return self._wrap("chat.completion.chunk", [], usage(end))
+        return self._wrap(self._chunk_kind, [], usage(end))
 
     def completion(self, text: str, end: End) -> dict[str, Any]:
         message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(end)}
-        return self._wrap("chat.completion", [choice], usage(end)) | {"colloquy": self.about(end)}
+        said = {"text": text} if self.text else {"message": message}
+        choice = {"index": 0, **said, "logprobs": None, "finish_reason": finish_reason(end)}
+        kind = "text_completion" if self.text else "chat.completion"
+        return self._wrap(kind, [choice], usage(end)) | {"colloquy": self.about(end)}
+
+    @property
+    def _chunk_kind(self) -> str:
+        return "text_completion" if self.text else "chat.completion.chunk"
 
     def about(self, end: End) -> dict[str, Any]:
         """Ids, moderation and left-out messages of an answer, beyond OpenAI's fields."""

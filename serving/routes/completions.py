@@ -1,4 +1,4 @@
-"""OpenAI's API: `POST /v1/chat/completions`, `GET /v1/models` and `POST /v1/moderations`."""
+"""OpenAI's API: `/v1/chat/completions`, `/v1/completions`, `/v1/models` and `/v1/moderations`."""
 
 import uuid
 from typing import Any
@@ -6,13 +6,21 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from serving.accounting import counted, require_quota
-from serving.answers import STREAM, ChatCompletion, Model, Models, ModerationResult, Moderations
-from serving.assistant import Delta, End
-from serving.backend import TheBackend, TheProduct
+from serving.answers import (
+    STREAM,
+    ChatCompletion,
+    Model,
+    Models,
+    ModerationResult,
+    Moderations,
+    TextCompletion,
+)
+from serving.assistant import Answer, Delta, End
+from serving.backend import Backend, Product, TheBackend, TheProduct
 from serving.errors import ApiError
-from serving.identity import Program
+from serving.identity import Caller, Program
 from serving.moderation import ModerationDown
-from serving.schemas import ChatCompletionRequest, ModerationRequest
+from serving.schemas import ChatCompletionRequest, CompletionRequest, Drawing, ModerationRequest
 from serving.settings import Release
 from serving.streaming import Envelope, cancel_when_gone, chunks, event_stream
 
@@ -35,14 +43,36 @@ async def create_chat_completion(
     """Answer a conversation, at once or as server-sent events. The prompt drops the oldest turns that don't fit."""
     _require_model(body.model, backend.release)
     await require_quota(backend, product, caller)
-    options = body.options()
-    answer = await product.assistant.prepare([message.message() for message in body.messages], options)
+    answer = await product.assistant.prepare([message.message() for message in body.messages], body.options())
+    return await _answered(body, Envelope(backend.release), answer, request, caller, backend, product)
+
+
+@router.post("/completions", response_model=TextCompletion, responses=STREAM)
+async def create_completion(
+    body: CompletionRequest, request: Request, caller: Program, backend: TheBackend, product: TheProduct
+) -> Any:
+    """Go on with a text, at once or as server-sent events, without chat template and system message."""
+    _require_model(body.model, backend.release)
+    await require_quota(backend, product, caller)
+    answer = await product.assistant.prepare_text(body.text(), body.options())
+    envelope = Envelope(backend.release, id=f"cmpl-{uuid.uuid4().hex}", text=True)
+    return await _answered(body, envelope, answer, request, caller, backend, product)
+
+
+async def _answered(
+    body: Drawing,
+    envelope: Envelope,
+    answer: Answer,
+    request: Request,
+    caller: Caller,
+    backend: Backend,
+    product: Product,
+) -> Any:
+    """The answer as the caller wants it: as events, or whole."""
     cancel_when_gone(request, answer)
-    events = counted(answer, backend, product, caller, options)
-    envelope = Envelope(backend.release)
+    events = counted(answer, backend, product, caller, body.options())
     if body.stream:
-        include_usage = body.stream_options is not None and body.stream_options.include_usage
-        return event_stream(chunks(events, envelope, include_usage))
+        return event_stream(chunks(events, envelope, body.include_usage))
     text = ""
     end: End | None = None
     async for event in events:

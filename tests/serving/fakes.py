@@ -70,6 +70,10 @@ class FakeEngine:
         text = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in chat)
         return [ord(char) for char in text]
 
+    def tokenizer(self, text: str, *, add_special_tokens: bool, split_special_tokens: bool) -> dict[str, list[int]]:
+        assert split_special_tokens and not add_special_tokens
+        return {"input_ids": [ord(char) for char in text]}
+
     def stream(self, prompt: Sequence[int], sampling: Sampling, cancelled: Callable[[], bool]) -> Iterator[str]:
         self.seen.append(("".join(map(chr, prompt)), sampling))
         self.running += 1

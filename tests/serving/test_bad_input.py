@@ -143,7 +143,7 @@ def exchange(port: int, sent: bytes, then_close: bool) -> bytes:
 
 def test_ten_thousand_random_requests_crash_nothing(served: Served):
     port = int(served.url.rpartition(":")[2])
-    description = httpx.get(f"{served.url}/api/openapi.json").json()
+    description = httpx.get(f"{served.url}/api/openapi.json", timeout=60).json()
     paths = [
         (method.upper(), path.replace("{", "").replace("}", ""))
         for path, methods in description["paths"].items()
@@ -157,4 +157,4 @@ def test_ten_thousand_random_requests_crash_nothing(served: Served):
         assert received.count(b"HTTP/1.1 ") == A_CONNECTION + 1 and b"HTTP/1.1 5" not in received
     for _ in range(RANDOM_REQUESTS // 2):
         assert b"HTTP/1.1 5" not in exchange(port, noise(draw, paths), then_close=True)
-    assert httpx.get(f"{served.url}/api/status").json()["ready"]
+    assert httpx.get(f"{served.url}/api/status", timeout=60).json()["ready"]

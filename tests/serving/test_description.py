@@ -21,7 +21,7 @@ ENDS_THE_SESSION = ("/api/logout", "/api/me/delete", "/api/me/password")
 @pytest.fixture
 def headers(served: Served) -> dict[str, str]:
     """An administrator's cookie and API key."""
-    with httpx.Client(base_url=served.url) as client:
+    with httpx.Client(base_url=served.url, timeout=60) as client:
         client.post("/api/register", json=ADA)
         user_id = client.post("/api/login", json=ADA).json()["user_id"]
         key = client.post("/api/keys", json={"name": "x"}).json()["key"]
@@ -70,4 +70,4 @@ def test_every_operation_does_what_the_description_says(served: Served, headers:
             with contextlib.suppress(hypothesis.errors.Unsatisfiable):  # nothing of it can be wrong
                 settings(hypothesis.given(case=operation.as_strategy(generation_mode=mode))(ask))()
     assert len(asked) > 20 and asked.total() > 300, asked
-    assert httpx.get(f"{served.url}/api/status").json()["ready"]
+    assert httpx.get(f"{served.url}/api/status", timeout=60).json()["ready"]

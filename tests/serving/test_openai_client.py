@@ -46,6 +46,31 @@ def test_a_stream_arrives_in_pieces_with_its_usage(served: Served):
     assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
 
 
+def test_a_text_is_continued_plain_and_streamed(served: Served):
+    client = client_of(served)
+    plain = client.completions.create(model="colloquy", prompt="The capital", max_tokens=3, echo=False, n=1)
+    assert plain.object == "text_completion" and plain.choices[0].text == "Paris is it"
+    assert plain.choices[0].finish_reason == "length" and plain.usage.prompt_tokens == len("The capital")
+    assert served.parts.engine.seen[0][0] == "The capital"  # no template and no system message
+    chunks = list(
+        client.completions.create(
+            model="colloquy", prompt=["The capital"], stream=True, stream_options={"include_usage": True}
+        )
+    )
+    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == "Paris is it."
+    assert chunks[-1].usage.completion_tokens == 4
+
+
+def test_a_harmful_or_endless_text_is_not_continued(served: Served):
+    client = client_of(served)
+    harmful = client.completions.create(model="colloquy", prompt="something hurtful")
+    assert harmful.choices[0].finish_reason == "content_filter" and harmful.choices[0].text == "Let us stay kind."
+    with pytest.raises(openai.BadRequestError, match="the context holds 2000"):
+        client.completions.create(model="colloquy", prompt="x" * 2001)
+    with pytest.raises(openai.BadRequestError, match="suffix is not supported"):
+        client.completions.create(model="colloquy", prompt="x", suffix="y")
+
+
 def test_a_blocked_stream_ends_with_the_template(served: Served):
     served.parts.engine.answer = ["fine "] * 50 + ["hurt", "ful ", "words"] + ["more "] * 10
     stream = client_of(served).chat.completions.create(model="colloquy", messages=QUESTION, stream=True)
