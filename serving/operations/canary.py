@@ -247,4 +247,4 @@ def decide(watch: Watch, rule: Canary) -> Decision:
     if no_drop(watch, rule):
         why = "the watch is over and shows no drop" if done >= 1 else f"no drop of {100 * rule.thumbs_drop:g} points"
         return Decision("promote", 1.0, f"{why}; {thumbs}")
-    return Decision("go on", share, f"{100 * float(done):.0f} % of the watch at a share of {share:.0%}; {thumbs}")
+    return Decision("go on", share, f"{100 * float(done):.0f} % of the watch at a share of {100 * share:g} %; {thumbs}")

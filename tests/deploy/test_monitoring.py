@@ -51,6 +51,11 @@ def test_every_metric_and_label_of_a_query_is_exported(exported: dict[str, set[s
         assert set(labels.split(", ")) <= set.union(*(exported[metric] for metric in metrics))
 
 
+def test_the_metric_of_the_autoscaler_is_exported(exported: dict[str, set[str]]) -> None:
+    text = (ROOT / "deploy" / "kubernetes" / "chat.yaml").read_text(encoding="utf-8")
+    assert set(METRIC.findall(text.replace("}", " "))) == {"bentoml_service_request_in_progress"} <= set(exported)
+
+
 @pytest.mark.parametrize("name", QUERIES)
 def test_every_query_parses(name: str) -> None:
     promql = pytest.importorskip("promql_parser", reason="the package promql-parser is not installed")

@@ -87,7 +87,7 @@ def test_a_broken_candidate_is_rolled_back_by_its_first_conversations() -> None:
 def test_an_equal_candidate_is_watched_and_then_promoted() -> None:
     early, enough, end = (canary.decide(rated(HALF, n, 0.8, 0.8), HALF) for n in (500, 1600, 2000))
     assert (early.verdict, early.share) == ("go on", 0.5)
-    assert early.reason.startswith("25 % of the watch at a share of 50%")
+    assert early.reason.startswith("25 % of the watch at a share of 50 %")
     assert (enough.verdict, enough.share) == ("promote", 1.0)
     assert enough.reason.startswith("no drop of 5 points")
     assert end.reason.startswith("the watch is over and shows no drop")
