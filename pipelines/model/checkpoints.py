@@ -64,6 +64,7 @@ def load_base_model(base: BaseModel, dtype: str) -> PreTrainedModel:
             gguf_file=base.gguf_file,
             dtype=torch.float32 if packed else DTYPES[dtype],
             local_files_only=True,
+            use_safetensors=None if packed else True,  # weights in a pickle could run code
         )
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"the base model in {base.folder} can't be read as a language model: {error}") from error

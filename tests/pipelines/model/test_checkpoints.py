@@ -6,6 +6,7 @@ from pathlib import Path
 import gguf
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from pipelines.core.config import Architecture
@@ -114,6 +115,14 @@ def test_a_hugging_face_folder_is_a_base_model(tmp_path: Path) -> None:
     assert base == (tmp_path / "base_model", None)
     assert checkpoints.load_base_model(base, "bfloat16").dtype == torch.bfloat16
     assert checkpoints.load_base_tokenizer(base).convert_tokens_to_ids("<|im_end|>") == 2
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    folder = make_policy(tmp_path / "base_model")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(BadInput, match="no file named model.safetensors"):
+        checkpoints.load_base_model(checkpoints.find_base_model(tmp_path), "float32")
 
 
 def test_added_tokens_get_embeddings(tokenizer: PreTrainedTokenizerBase) -> None:
