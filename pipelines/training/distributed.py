@@ -13,7 +13,7 @@ import subprocess
 import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -107,9 +107,16 @@ def enter(rank: Rank) -> None:
         os.environ.pop(URI_VARIABLE, None)
 
 
-def leave() -> None:
-    """Part from the other processes; without it gloo's threads may end the process by an abort."""
+def leave() -> NoReturn:
+    """Part from the other processes and end this one.
+
+    The threads of gloo outlive the group, and an interpreter that takes its leave under them is now and then aborted
+    (exit code -6 after all is saved), which the launcher takes for a failed training.
+    """
     torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def configuration(params: Distributed, dtype: str, max_norm: float, sequences: int, accumulate: int) -> dict[str, Any]:

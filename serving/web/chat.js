@@ -266,28 +266,26 @@ window.addEventListener("hashchange", () => {
 });
 
 async function readStatus() {
-  let status = null;
-  try {
-    status = await call("GET", "/api/status");
-  } catch {
-    $("about").textContent = "The server can't be reached.";
-  }
-  if (status) {
-    const parts = [`Colloquy v${status.model_version}`, status.profile];
-    if (status.simulated_labels) parts.push("trained on simulated labels");
-    if (status.promoted_by) parts.push(`released by ${status.promoted_by} against the gate (${status.verdict})`);
-    parts.push(status.ready ? "it can be wrong, check what matters" : `not ready: ${status.reason}`);
-    $("about").textContent = parts.join(" · ");
-  }
-  const wasReady = state.ready;
-  state.ready = Boolean(status?.ready);
+  const status = await call("GET", "/api/status").catch(() => null);
+  if (!status?.ready) state.ready = false;
+  else if (!state.ready) await start(status.visitors).catch((error) => say(reasonOf(error)));
+  $("about").textContent = status ? about(status) : "The server can't be reached.";
   resize();
-  if (state.ready && !wasReady) await start(status.visitors).catch((error) => say(reasonOf(error)));
   setTimeout(readStatus, state.ready ? 30000 : 1500);
 }
 
+function about(status) {
+  const parts = [`Colloquy v${status.model_version}`, status.profile];
+  if (status.simulated_labels) parts.push("trained on simulated labels");
+  if (status.promoted_by) parts.push(`released by ${status.promoted_by} against the gate (${status.verdict})`);
+  parts.push(status.ready ? "it can be wrong, check what matters" : `not ready: ${status.reason}`);
+  return parts.join(" · ");
+}
+
 async function start(visitors) {
-  if (!(await account.readMe(visitors))) return;
+  const me = await account.readMe(visitors);
+  state.ready = true; // not sooner: each request without the cookie that has just come would be a visitor of its own
+  if (!me) return;
   const id = location.hash.slice(1);
   if (id && id !== state.conversation) await openConversation(id);
   else await conversations.list();

@@ -17,6 +17,11 @@ pytestmark = pytest.mark.browser
 EMAIL, PASSWORD = "ada@example.org", "correct horse battery"
 MEMBERS_ONLY = CHAT.model_copy(update={"access": ACCESS.model_copy(update={"visitors": False})})
 SERIOUS = ("serious", "critical")
+SLOW_ME = """const ask = window.fetch;
+window.fetch = async (path, options) => {
+  if (path === "/api/me") await new Promise((done) => setTimeout(done, 500));
+  return ask(path, options);
+};"""
 
 
 def opened(chromium, served: Served, width: int = 1000) -> object:
@@ -76,6 +81,20 @@ def test_a_visitors_chat_is_there_after_signing_up_and_on_another_device(page, c
     page.locator("#log-in").wait_for()
     assert titles(page) == []
     other.context.close()
+
+
+def test_a_quick_first_question_and_the_page_are_of_one_visitor(chromium, served: Served):
+    context = chromium.new_context()
+    context.add_init_script(SLOW_ME)
+    page = context.new_page()
+    page.goto(served.url)
+    page.locator("#about", has_text="Colloquy v7").wait_for()
+    ask(page, "first")
+    answered(page)
+    page.wait_for_timeout(600)
+    ask(page, "second")
+    answered(page, 2)
+    context.close()
 
 
 @pytest.mark.parametrize("parts", [MEMBERS_ONLY], indirect=True)
