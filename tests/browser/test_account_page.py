@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from anyio.from_thread import start_blocking_portal
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from serving.stores import sql
 from serving.stores.accounts import Accounts
@@ -17,11 +17,6 @@ pytestmark = pytest.mark.browser
 EMAIL, PASSWORD = "ada@example.org", "correct horse battery"
 MEMBERS_ONLY = CHAT.model_copy(update={"access": ACCESS.model_copy(update={"visitors": False})})
 SERIOUS = ("serious", "critical")
-SLOW_ME = """const ask = window.fetch;
-window.fetch = async (path, options) => {
-  if (path === "/api/me") await new Promise((done) => setTimeout(done, 500));
-  return ask(path, options);
-};"""
 
 
 def opened(chromium, served: Served, width: int = 1000) -> object:
@@ -83,15 +78,20 @@ def test_a_visitors_chat_is_there_after_signing_up_and_on_another_device(page, c
     other.context.close()
 
 
-def test_a_quick_first_question_and_the_page_are_of_one_visitor(chromium, served: Served):
+def test_nothing_is_asked_before_it_is_known_who_asks(chromium, served: Served):
     context = chromium.new_context()
-    context.add_init_script(SLOW_ME)
     page = context.new_page()
-    page.goto(served.url)
-    page.locator("#about", has_text="Colloquy v7").wait_for()
-    ask(page, "first")
+    held: list[Route] = []
+    page.route("**/api/me", held.append)
+    with page.expect_request("**/api/me"):
+        page.goto(served.url)
+    page.get_by_label("Your message").fill("first")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Send")).to_be_disabled()
+    held[0].continue_()
+    expect(page.get_by_role("button", name="Send")).to_be_enabled()
+    page.keyboard.press("Enter")
     answered(page)
-    page.wait_for_timeout(600)
     ask(page, "second")
     answered(page, 2)
     context.close()
