@@ -82,7 +82,7 @@ def test_nothing_is_asked_before_it_is_known_who_asks(chromium, served: Served):
     context = chromium.new_context()
     page = context.new_page()
     held: list[Route] = []
-    page.route("**/api/me", held.append)
+    page.route("**/api/me", lambda route: held.append(route))
     with page.expect_request("**/api/me"):
         page.goto(served.url)
     page.get_by_label("Your message").fill("first")
