@@ -25,9 +25,11 @@ STOP = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint", "\n@", "\n```", "\n>>>"
 
 def prompt_ids(engine: Any, row: Row) -> list[int]:
     """The request and the beginning of the answer. No line break at the end: models begin their own line."""
-    code = f"```python\n{row['prompt'].rstrip()}"
-    request = engine.render([{"role": "user", "content": f"Complete this Python function.\n{code}\n```"}])
-    return [*request, *engine.tokenizer(code, add_special_tokens=False)["input_ids"]]
+    begun = row["prompt"].rstrip()
+    # Not in a block of its own: a model that copies the request would close it after the last line given.
+    asked = f"Write the body of this Python function. Answer with code only.\n\n{begun}"
+    request = engine.render([{"role": "user", "content": asked}])
+    return [*request, *engine.tokenizer(f"```python\n{begun}", add_special_tokens=False)["input_ids"]]
 
 
 def program(row: Row, completion: str) -> str:
