@@ -24,6 +24,8 @@ ROLLING: dict[str, Callable[[float], float]] = {
     "byte_perplexity": lambda nll: nll,
     "bits_per_byte": lambda nll: nll / log(2),
 }
+# Files of a folder become the split that their names mean to `datasets`; a task asks by its hub's own name.
+OTHER_NAMES = {"train": ("training",), "validation": ("dev", "val", "valid"), "test": ("testing", "eval")}
 
 
 @contextmanager
@@ -39,7 +41,10 @@ def _data_from(folders: Mapping[str, str]) -> Iterator[None]:
         folder = Path(folders[path])
         if not folder.is_dir():
             raise BadInput(f"evaluate.lm_eval_data: there is no folder {folder} for {path!r}")
-        return original(str(folder / name if name and (folder / name).is_dir() else folder))
+        found = original(str(folder / name if name and (folder / name).is_dir() else folder))
+        for split, others in OTHER_NAMES.items():
+            found |= {other: found[split] for other in others if split in found}
+        return found
 
     datasets.load_dataset = load
     try:

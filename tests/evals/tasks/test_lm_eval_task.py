@@ -143,3 +143,22 @@ def test_a_task_of_the_harness_reads_a_local_copy_of_its_data(tiny_model: Path, 
     results = task.run(engine)
     assert [result.id for result in results] == ["gsm8k/0", "gsm8k/1"]
     assert set(results[0].scores) == {"exact_match,strict-match", "exact_match,flexible-extract"}
+
+
+def test_mmlu_in_another_language_runs_by_name(tiny_model: Path, own_tasks: Path, tmp_path: Path) -> None:
+    asked = [("Wie viele Beine hat eine Katze?", "BCAD"[number % 4]) for number in range(6)]
+    choices = {
+        f"option_{letter}": choice for letter, choice in zip("abcd", ("Drei", "Vier", "Sechs", "Acht"), strict=True)
+    }
+    rows = [
+        {"question": f"{number}. {text}", "answer": answer} | choices for number, (text, answer) in enumerate(asked)
+    ]
+    categories = ("Business", "Humanities", "Medical", "Other", "STEM", "Social Sciences")
+    for split in ("dev", "test"):
+        data = [row | {"subject": "x", "subject_category": category} for category in categories for row in rows]
+        write_rows(tmp_path / "lite" / "de" / f"{split}.jsonl", data)
+    task = load("global_mmlu_de", own_tasks, data={"CohereLabs/Global-MMLU-Lite": str(tmp_path / "lite")}, limit=3)
+    results = task.run(TransformersEngine.load(tiny_model, "float32", 4))
+    assert len(results) == 3 * len(categories)
+    assert {result.detail["target"] for result in results} <= {"0", "1", "2", "3", *"ABCD"}
+    assert all("acc" in result.scores for result in results)
