@@ -9,26 +9,18 @@ A killed evaluation goes on after the last task, and the last reply of a judge, 
 """
 
 import contextlib
-import gc
-import itertools
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from evals.contamination import contaminated
-from evals.judge import Answer
-from evals.judging import compared_answers, held_out_preferences, judge_answers, said
-from evals.metrics import Score
+from evals import held_out_rewards
+from evals.contamination import check_contamination
+from evals.judging import judge_answers
+from evals.models import ChampionMissing, baseline_engine, loaded
 from evals.progress import Progress, identity_of
 from evals.sandbox import Sandbox
 from evals.suite import further_tasks
@@ -38,25 +30,15 @@ from evals.tasks.humaneval import HumanEval
 from evals.tasks.mmlu import Mmlu
 from evals.tasks.perplexity import Perplexity
 from evals.tasks.safety import Safety
-from pipelines.core import artifacts, registry
+from pipelines.core import artifacts
 from pipelines.core.config import Params
-from pipelines.core.errors import BadInput
-from pipelines.core.jsonl import Row, read_rows, write_json
-from pipelines.core.stage import Stage, open_stage, ran_out_of_memory
-from pipelines.data.decontamination import evaluation_files
-from pipelines.data.evaluation_sets import evaluation_rows
+from pipelines.core.jsonl import write_json
+from pipelines.core.stage import Stage, open_stage
 from pipelines.model.engine import Engine
-from pipelines.model.engine_choice import load_engine
 from pipelines.model.moderation import Moderator
-from pipelines.model.rendering import render_answer
-from pipelines.model.rewards import RewardScorer
 
 INTERVAL_ALPHA = 0.05  # two-sided, of the intervals shown
-EVALUATION_DATA = Path("evals/datasets")
 CODE = (Path("evals"), Path("pipelines/model"))  # decides the results as the data do
-REWARD_METRICS = ("reward", "standardized")
-# How much of the corpus is looked through again; prepare_corpus has looked through all of it.
-CONTAMINATION_CHARACTERS = 4_000_000
 
 # What the metrics file calls the values that the run's summary shows.
 SHOWN = {
@@ -115,57 +97,6 @@ def build_tasks(params: Params) -> list[Task]:
     return tasks
 
 
-@contextlib.contextmanager
-def loaded(folder: Path, params: Params) -> Iterator[Engine]:
-    """An engine for the model in `folder`, gone afterwards: two large models need not fit at once."""
-    if not (folder / "config.json").exists():
-        raise BadInput(f"{folder} holds no model (config.json is missing); run the stage that writes it first")
-    evaluate = params.evaluate
-    engine = load_engine(folder, evaluate.dtype, evaluate.batch_size, evaluate.engine)
-    try:
-        yield engine
-    finally:
-        del engine
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-def short(error: Exception, folder: Path) -> str:
-    """The first line of what `error` says, without the name that `folder` has this time."""
-    lines = str(error).replace(str(folder), "its folder").splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-class ChampionMissing(Exception):
-    """The champion to compare with can't be fetched or loaded: every comparison with it stays open."""
-
-
-@contextlib.contextmanager
-def baseline_engine(params: Params) -> Iterator[Engine]:
-    """The model to compare with: the pinned champion, or else the model that alignment started from.
-
-    Raises:
-        ChampionMissing: it is a champion, and its files are gone or hold no model that works.
-    """
-    number = params.evaluate.champion_version
-    with contextlib.ExitStack() as stack:
-        if params.evaluate.baseline == "sft" or number is None:
-            yield stack.enter_context(loaded(artifacts.SFT, params))
-            return
-        try:
-            folder = registry.download(number, Path(stack.enter_context(TemporaryDirectory())))
-        except BadInput as error:
-            raise ChampionMissing(f"the champion, version {number}, is gone: {error}") from error
-        try:
-            engine = stack.enter_context(loaded(folder, params))
-        except Exception as error:  # a broken folder makes libraries raise all kinds
-            if ran_out_of_memory(error):
-                raise
-            raise ChampionMissing(f"the champion, version {number}, does not load: {short(error, folder)}") from error
-        yield engine
-
-
 class Stopwatch:
     """Seconds by what they were spent on; for the tracker and the screen, never for a file of results."""
 
@@ -189,77 +120,6 @@ def run_tasks(side: str, engine: Engine, tasks: Sequence[Task], progress: Progre
         with watch.measure(task.name):
             results[task.name] = progress.results(side, task.name, partial(task.run, engine))
     return results
-
-
-Chat = list[dict[str, str]]
-
-
-def rewards(answers: Sequence[tuple[Chat, Answer]], scorer: RewardScorer) -> NDArray[np.float64]:
-    """The reward model's score of each (chat, answer), rendered as in its training: without the system prompt."""
-    rendered = [render_answer(scorer.tokenizer, chat, answer.text, answer.stopped) for chat, answer in answers]
-    return np.array(scorer.score(rendered))
-
-
-class RewardScale(NamedTuple):
-    """Where the baseline's rewards lie."""
-
-    mean: float
-    deviation: float
-
-
-def reward_scores(value: float, scale: RewardScale | None) -> dict[str, Score]:
-    """The raw reward, and on `scale` if there is one."""
-    raw = {"reward": Score(value)}
-    return raw | {"standardized": Score((value - scale.mean) / scale.deviation)} if scale else raw
-
-
-def add_rewards(found: dict[str, Results], params: Params) -> None:
-    """Add the task `reward`: held-out rewards of both models' answers by this run's reward model.
-
-    A reward has no unit of its own, so `standardized` counts from the baseline's mean in standard deviations over
-    the baseline's answers and those of the held-out preferences together. Without a baseline it is left out.
-    """
-    scorer = RewardScorer.load(artifacts.REWARD_MODEL, params.evaluate.dtype)
-    chats = {row["id"]: row["messages"] for row in read_rows(artifacts.PROMPTS_HELD_OUT)}
-    raw = {
-        side: rewards([(chats[result.id], said(result)) for result in results["chat_quality"]], scorer)
-        for side, results in found.items()
-        if results
-    }
-    labelled = [
-        (preference.prompt.chat, answer)
-        for preference in held_out_preferences(params.judge.label_pairs)
-        for answer in compared_answers(preference)
-    ]
-    scale = None
-    if "baseline" in raw:
-        spread = np.concatenate([raw["baseline"], rewards(labelled, scorer)])
-        scale = RewardScale(float(raw["baseline"].mean()), float(spread.std()) or 1.0)
-    for side, values in raw.items():
-        found[side]["reward"] = [
-            replace(answer, scores=reward_scores(value, scale))
-            for answer, value in zip(found[side]["chat_quality"], values.tolist(), strict=True)
-        ]
-
-
-def training_texts() -> Iterator[str]:
-    """What the model was trained on: all demonstrations and prompts, and the beginning of the corpus."""
-    for path in (artifacts.SFT_TRAIN, artifacts.PROMPTS_LABELING, artifacts.PROMPTS_ALIGNMENT):
-        for row in read_rows(path):
-            yield "\n".join(message["content"] for message in row["messages"])
-    left = CONTAMINATION_CHARACTERS
-    for row in read_rows(artifacts.CORPUS_TRAIN):
-        if left <= 0:
-            return
-        left -= len(row["text"])
-        yield row["text"]
-
-
-def check_contamination(params: Params) -> dict[str, Any]:
-    """Evaluation items that occur in the training data."""
-    files = evaluation_files(EVALUATION_DATA, *params.evaluate.data)
-    items: Iterator[Row] = itertools.chain.from_iterable(map(evaluation_rows, files))
-    return contaminated(items, training_texts(), params.prepare_corpus.decontamination_ngram)
 
 
 def shown_metrics(results: dict[str, Any]) -> dict[str, float]:
@@ -308,10 +168,10 @@ def run_models(params: Params, tasks: Sequence[Task], watch: Stopwatch) -> tuple
 def evaluate_models(params: Params, out: Path, watch: Stopwatch) -> dict[str, Any]:
     """Run everything, write the samples under `out`/samples, and return what results.json holds."""
     tasks = build_tasks(params)
-    metrics_of = {task.name: task.metrics for task in tasks} | {"reward": REWARD_METRICS}
+    metrics_of = {task.name: task.metrics for task in tasks} | {"reward": held_out_rewards.METRICS}
     found, missing = run_models(params, tasks, watch)
     with watch.measure("reward"):
-        add_rewards(found, params)
+        held_out_rewards.add_rewards(found, params)
     samples = out / artifacts.EVALUATION_SAMPLES.name
     with watch.measure("judge"):
         judged = judge_answers(found, params, samples, partial(loaded, params=params), INTERVAL_ALPHA)
