@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from evals import evaluate, gate
+from evals import evaluate, gate, models
 from pipelines.core import artifacts
 from pipelines.core.config import Params, load_params
 from pipelines.core.errors import BadInput
@@ -149,7 +149,7 @@ def test_a_champion_that_does_not_load_leaves_the_gate_open_with_the_reason(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, download: Callable[[int, Path], Path], says: str
 ) -> None:
     workspace(0.01)
-    monkeypatch.setattr(evaluate.registry, "download", download)
+    monkeypatch.setattr(models.registry, "download", download)
     params = champion_params()
     results = evaluate.evaluate_models(params, artifacts.EVALUATE, evaluate.Stopwatch())
     write_json(artifacts.EVALUATION, results)
@@ -171,6 +171,6 @@ def test_a_registry_that_is_down_is_no_missing_champion(workspace: Workspace, mo
         raise ConnectionError("refused")
 
     workspace(0.01)
-    monkeypatch.setattr(evaluate.registry, "download", down)
+    monkeypatch.setattr(models.registry, "download", down)
     with pytest.raises(ConnectionError):
         evaluate.evaluate_models(champion_params(), artifacts.EVALUATE, evaluate.Stopwatch())
