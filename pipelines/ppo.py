@@ -1,7 +1,7 @@
 """Aligns the SFT policy by PPO against the reward model, with a KL penalty towards the SFT policy.
 
-In: artifacts/sft, artifacts/reward_model, the alignment and held-out prompts; the token shards where
-`ppo.pretraining_mix` is on, the moderation model where `ppo.harm_constraint` is. Out: artifacts/ppo, a Hugging Face
+In: artifacts/sft, artifacts/reward_model, the alignment and held-out prompts; what `ppo.pretraining_mix` names (token
+shards or demonstrations), the moderation model where `ppo.harm_constraint` is on. Out: artifacts/ppo, a Hugging Face
 folder, and the held-out reward of both policies on the same prompts and seeds.
 
 One step: (1) the policy answers a batch of prompts; (2) the reward model scores each answer at its last token,
@@ -20,22 +20,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from pipelines.core import artifacts
-from pipelines.core.config import Ppo, PretrainingMix
+from pipelines.core.config import Ppo
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, write_rows
 from pipelines.core.stage import Stage, open_stage
-from pipelines.data.shards import ShardManifest, TokenStream, batch_windows, open_tokens, window, window_count
 from pipelines.model.adapters import merged, with_adapters
 from pipelines.model.attention import suit_device
 from pipelines.model.checkpoints import load_model, save_model
 from pipelines.model.engine import TransformersEngine
-from pipelines.model.logits import chosen_logprobs, head_weight
 from pipelines.model.moderation import Moderator
 from pipelines.model.rewards import RewardScorer
 from pipelines.rlhf.constraint import LagrangeMultiplier
@@ -44,6 +40,7 @@ from pipelines.rlhf.experience import Experience, Judged, Models, Pass, judge, m
 from pipelines.rlhf.held_out import HeldOutReward, Scaled
 from pipelines.rlhf.kl import KlController
 from pipelines.rlhf.losses import policy_loss, value_loss
+from pipelines.rlhf.mix import Mix, load_mix
 from pipelines.rlhf.prompts import Prompt, prompts_of_step, read_prompts, samplings_of
 from pipelines.training.checkpointing import Checkpoints, clear
 from pipelines.training.compilation import keep_freed_memory
@@ -70,24 +67,6 @@ class Optimizers(NamedTuple):
             MasterAdamW(models.policy, params.dtype, params.learning_rate),
             MasterAdamW(models.value_model, params.dtype, params.value_learning_rate),
         )
-
-
-class Mix(NamedTuple):
-    """Windows of the corpus, whose next-token loss keeps the policy a language model."""
-
-    params: PretrainingMix
-    tokens: TokenStream
-    seed: int
-
-    def loss(self, policy: PreTrainedModel, update: int) -> Tensor:
-        """The weighted mean loss per token on the windows of update number `update`."""
-        length = self.params.sequence_tokens
-        numbers = batch_windows(window_count(len(self.tokens), length), update, self.params.sequences, self.seed)
-        ids = torch.from_numpy(np.stack([window(self.tokens, int(number), length) for number in numbers]))
-        ids = ids.to(policy.device)
-        hidden = policy.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
-        logprobs = chosen_logprobs(hidden.flatten(0, 1), head_weight(policy), ids[:, 1:].flatten())
-        return -self.params.coefficient * logprobs.mean()
 
 
 class Progress(NamedTuple):
@@ -167,7 +146,7 @@ def update(
         if mix:
             loss = mix.loss(models.policy, updates_before + number)
             loss.backward()
-            figures["pretraining_loss"] = float(loss.detach()) / mix.params.coefficient
+            figures["pretraining_loss"] = float(loss.detach()) / mix.coefficient
         for name, optimizer in optimizers._asdict().items():
             rate = params.learning_rate if name == "policy" else params.value_learning_rate
             norm = optimizer.update(rate, params.max_grad_norm)
@@ -333,21 +312,6 @@ def largest_harm(moderator: Moderator) -> Callable[[list[str]], list[float]]:
     return lambda texts: [max(scores.values()) for scores in moderator.score(texts)]
 
 
-def load_mix(params: PretrainingMix, seed: int) -> Mix:
-    """The corpus' token shards.
-
-    Raises:
-        BadInput: they hold not even one window.
-    """
-    manifest = ShardManifest.read(artifacts.TOKENS_MANIFEST)
-    tokens = open_tokens(artifacts.TOKENIZE_CORPUS, manifest.train, manifest.dtype)
-    if not window_count(len(tokens), params.sequence_tokens):
-        raise BadInput(
-            f"the corpus has {len(tokens)} tokens, ppo.pretraining_mix.sequence_tokens is {params.sequence_tokens}"
-        )
-    return Mix(params, tokens, seed)
-
-
 def report(stage: Stage, display: ProgressDisplay, figures: dict[str, float], step: int) -> None:
     """Show a step and log its figures."""
     display.step(step, int(figures["tokens"]), **{name: figures[name] for name in SHOWN if name in figures})
@@ -366,8 +330,8 @@ def main() -> None:
         inputs = [artifacts.SFT, artifacts.REWARD_MODEL, artifacts.PROMPTS_ALIGNMENT]
         mix = None
         if params.pretraining_mix:
-            inputs.append(artifacts.TOKENIZE_CORPUS)
-            mix = load_mix(params.pretraining_mix, seed)
+            inputs += [artifacts.TOKENIZE_CORPUS, artifacts.SFT_TRAIN]
+            mix = load_mix(params.pretraining_mix, models.engine.tokenizer, seed)
         held_out = HeldOutReward(
             models.engine,
             models.scorer,

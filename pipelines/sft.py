@@ -5,7 +5,6 @@ dtype of its input, and the loss per assistant token on held-out demonstrations 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from transformers import (
@@ -14,31 +13,19 @@ from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 
 from pipelines.core import artifacts
 from pipelines.core.config import Sft
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_rows
-from pipelines.core.records import Conversation
 from pipelines.core.stage import open_stage
 from pipelines.model.adapters import merged, with_adapters
 from pipelines.model.checkpoints import cast_weights, save_model
-from pipelines.model.rendering import Rendered, render_conversation
+from pipelines.model.rendering import Rendered, rendered_conversations
 from pipelines.training.checkpointing import clear
 from pipelines.training.seeding import seed_everything
 from pipelines.training.supervised import fine_tune, held_out_loss
-
-
-def read_rendered(path: Path, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[Rendered]:
-    """The conversations of `path` as ids and loss masks; longer ones are cut at `max_tokens`."""
-    found = []
-    for row in read_rows(path):
-        ids, assistant = render_conversation(tokenizer, Conversation.from_row(row).chat)
-        if any(assistant[:max_tokens]):
-            found.append(Rendered(ids[:max_tokens], assistant[:max_tokens]))
-    return found
 
 
 def within_budget(conversations: Sequence[Rendered], max_tokens: int) -> list[Rendered]:
@@ -79,8 +66,11 @@ def main() -> None:
         tokenizer = AutoTokenizer.from_pretrained(artifacts.PRETRAIN)
         model = load_policy(params).to("cuda" if torch.cuda.is_available() else "cpu")
         stored_dtype = str(AutoConfig.from_pretrained(artifacts.PRETRAIN).dtype).removeprefix("torch.")
-        data = within_budget(read_rendered(artifacts.SFT_TRAIN, tokenizer, params.max_tokens), params.max_train_tokens)
-        held_out = read_rendered(artifacts.SFT_HELD_OUT, tokenizer, params.max_tokens)
+        data, held_out = (
+            list(rendered_conversations(read_rows(path), tokenizer, params.max_tokens))
+            for path in (artifacts.SFT_TRAIN, artifacts.SFT_HELD_OUT)
+        )
+        data = within_budget(data, params.max_train_tokens)
         before = held_out_loss(model, held_out)
         adapters = with_adapters(model, params.lora) if params.lora else None
         fine_tune(stage, params, model, tokenizer, data, [artifacts.PRETRAIN, artifacts.SFT_TRAIN])

@@ -366,9 +366,10 @@ class Align(Section):
 
 
 class PretrainingMix(Section):
-    """Next-token loss on the corpus beside PPO's, which Ouyang et al. 2022 call PPO-ptx."""
+    """Next-token loss beside PPO's: on the corpus, which Ouyang et al. 2022 call PPO-ptx, or on the demonstrations."""
 
-    coefficient: PositiveFloat  # of the corpus' mean loss per token
+    data: Literal["corpus", "demonstrations"]
+    coefficient: PositiveFloat  # of the mean loss per token
     sequences: Positive  # with each minibatch
     sequence_tokens: Positive
 

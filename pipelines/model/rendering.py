@@ -3,12 +3,14 @@
 Special tokens that somebody typed are broken up, so that text can't forge a turn, in training as in serving.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from pipelines.core.errors import BadInput
+from pipelines.core.jsonl import Row
+from pipelines.core.records import Conversation
 
 Chat = Sequence[dict[str, str]]
 
@@ -44,6 +46,16 @@ def render_conversation(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> Rende
     if not any(assistant):
         raise BadInput(f"a conversation has no assistant turn to learn from: {str(list(chat))[:200]}")
     return Rendered(list(rendered["input_ids"]), assistant)
+
+
+def rendered_conversations(
+    rows: Iterable[Row], tokenizer: PreTrainedTokenizerBase, max_tokens: int
+) -> Iterator[Rendered]:
+    """Demonstrations as ids and loss masks, cut at `max_tokens`; one that then has nothing to learn is left out."""
+    for row in rows:
+        ids, assistant = render_conversation(tokenizer, Conversation.from_row(row).chat)
+        if any(assistant[:max_tokens]):
+            yield Rendered(ids[:max_tokens], assistant[:max_tokens])
 
 
 def render_prompt_text(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> str:

@@ -21,3 +21,9 @@ def make_inputs(workspace: Path = Path(), alignment: int = 8, held_out: int = 12
     make_reward_model(make_policy(workspace / artifacts.SFT), workspace / artifacts.REWARD_MODEL)
     write_rows(workspace / artifacts.PROMPTS_ALIGNMENT, prompts("a", alignment))
     write_rows(workspace / artifacts.PROMPTS_HELD_OUT, prompts("h", held_out))
+
+
+def demonstrations(count: int) -> list[Row]:
+    """Conversations that differ in a number."""
+    turns = [(Message("user", f"one two {n}"), Message("assistant", f"three four {n}")) for n in range(count)]
+    return [Conversation(f"d{n}", chat, "facts", "us", "CC-BY-4.0").to_row() for n, chat in enumerate(turns)]

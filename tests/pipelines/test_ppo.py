@@ -18,7 +18,7 @@ from pipelines.model.moderation import FeatureShape, Moderator
 from pipelines.model.tokenizer import train_bpe
 from pipelines.ppo import minibatches
 from pipelines.rlhf.experience import explained_variance
-from tests.pipelines.aligning import make_inputs
+from tests.pipelines.aligning import demonstrations, make_inputs
 from tests.pipelines.in_process import enter_workspace, exit_code
 from tests.pipelines.test_pretrain import make_inputs as write_shards
 
@@ -137,11 +137,13 @@ def test_a_policy_trained_as_adapters_is_saved_whole(tmp_path: Path, monkeypatch
     assert ours.keys() == theirs.keys()
 
 
-def test_the_pretraining_mix_takes_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = [*SETTINGS, "ppo.steps=2", "ppo.pretraining_mix={coefficient: 0.5, sequences: 2, sequence_tokens: 16}"]
-    enter_workspace(tmp_path, monkeypatch, settings)
+@pytest.mark.parametrize("data", ["corpus", "demonstrations"])
+def test_the_pretraining_mix_takes_part(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mix = f"{{data: {data}, coefficient: 0.5, sequences: 2, sequence_tokens: 32}}"
+    enter_workspace(tmp_path, monkeypatch, [*SETTINGS, "ppo.steps=2", f"ppo.pretraining_mix={mix}"])
     make_inputs()
     write_shards(tmp_path)
+    write_rows(artifacts.SFT_TRAIN, demonstrations(4))
     figures: list[dict[str, float]] = []
     monkeypatch.setattr(tracking.NoTracker, "log_metrics", lambda _self, metrics, step=0: figures.append(metrics))
     assert exit_code(ppo.main) == 0

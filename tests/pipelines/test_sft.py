@@ -13,9 +13,9 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from pipelines import sft
 from pipelines.core import artifacts
 from pipelines.core.errors import BadInput, ExitCode
-from pipelines.core.jsonl import read_json, write_rows
-from pipelines.model.rendering import Rendered
-from pipelines.sft import read_rendered, within_budget
+from pipelines.core.jsonl import read_json, read_rows, write_rows
+from pipelines.model.rendering import Rendered, rendered_conversations
+from pipelines.sft import within_budget
 from pipelines.training.supervised import held_out_loss, labels_of, learned_loss
 from tests.models import make_policy
 from tests.pipelines.in_process import enter_workspace, exit_code
@@ -55,7 +55,7 @@ def test_held_out_loss_falls(finished: Path) -> None:
 def test_the_reported_loss_is_that_of_the_saved_weights(finished: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(finished / artifacts.SFT)
     model = AutoModelForCausalLM.from_pretrained(finished / artifacts.SFT)
-    held_out = read_rendered(finished / artifacts.SFT_HELD_OUT, tokenizer, max_tokens=256)
+    held_out = list(rendered_conversations(read_rows(finished / artifacts.SFT_HELD_OUT), tokenizer, max_tokens=256))
     reported = read_json(finished / artifacts.metrics_of("sft"))["held_out_loss"]
     assert held_out_loss(model, held_out) == pytest.approx(reported, rel=1e-5)
 
