@@ -2,7 +2,9 @@
 
     make bench NAME=alignment_gain
     SEEDS=1 make bench NAME=alignment_gain
+    KEEP=folder make bench NAME=alignment_gain
 
+With KEEP everything stays in that folder, and a run that was killed goes on after the last seed that it finished.
 Corpus, tokenizer and base model are those of `smol` and shared; each seed has its own split of the prompts, SFT
 policy, batch of responses, reward model and PPO. The demo stops alignment after six steps to stay within its time;
 here `LONGER` has four times its labels and 40 steps of PPO, beside a pretraining loss. The labels are the simulated
@@ -12,6 +14,7 @@ judge that knows nothing of it, the base model; both are asked in both orders. M
 figures say whether anything was lost.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -33,7 +36,7 @@ from labeling.assignment import plan
 from labeling.project import shown_order
 from labeling.simulated import judge, lead_time_s
 from pipelines.core import artifacts, config
-from pipelines.core.jsonl import read_rows, write_json, write_rows
+from pipelines.core.jsonl import read_json, read_rows, write_json, write_rows
 from pipelines.core.records import Annotation, LabelTask
 from pipelines.core.workspace import write_params
 
@@ -53,6 +56,7 @@ SETTINGS = [*LONGER, f"prepare_sft.held_out_prompts={PROMPTS}", f"evaluate.judge
 SETTINGS += [f"evaluate.{name}=0" for name in ("questions", "hatecheck_cases", "bias_prompts", "references")]
 SETTINGS += ["evaluate.compare_base=false"]
 SETTINGS += os.environ.get("SET", "").split()
+PACKAGES = ("pipelines", "labeling", "evals", "constraints")
 SHARED = ["ingest", "train_moderation", "prepare_corpus", "train_tokenizer", "tokenize_corpus", "pretrain"]
 BEFORE_LABELS = ["labeling.pull_demonstrations", "pipelines.prepare_sft", "pipelines.sft", "pipelines.previous_round"]
 BEFORE_LABELS += ["pipelines.sample_completions"]
@@ -135,23 +139,46 @@ def measure(workspace: Path) -> dict[str, Any]:
     }
 
 
+def fingerprint() -> str:
+    """Of settings and code: what a seed's result is a function of."""
+    found = hashlib.sha256(json.dumps(SETTINGS).encode())
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def run_seed(place: Path, seed: int, made_by: str) -> dict[str, Any]:
+    """What `seed` gives, with its workspaces in `place`; read where it is known there already."""
+    shared, workspace = place / f"shared-{made_by[:8]}", place / f"seed-{seed}"
+    known = workspace / "found.json"
+    if known.exists() and (kept := read_json(known))["made_by"] == made_by:
+        return dict(kept["found"])
+    if not shared.exists():
+        begun = shared.with_suffix(".begun")
+        shutil.rmtree(begun, ignore_errors=True)
+        for package in PACKAGES:
+            shutil.copytree(ROOT / package, begun / package, ignore=shutil.ignore_patterns("__pycache__"))
+        run_stages(begun, [f"pipelines.{stage}" for stage in SHARED], 1)
+        begun.rename(shared)
+    shutil.rmtree(workspace, ignore_errors=True)
+    shutil.copytree(shared, workspace)
+    run_stages(workspace, BEFORE_LABELS, seed)
+    label(workspace, seed)
+    run_stages(workspace, AFTER_LABELS, seed)
+    found = measure(workspace)
+    write_json(known, {"made_by": made_by, "found": found})
+    return found
+
+
 def main() -> None:
     found: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="colloquy-alignment-") as place:
-        shared = Path(place) / "shared"
-        for package in ("pipelines", "labeling", "evals", "constraints"):
-            shutil.copytree(ROOT / package, shared / package, ignore=shutil.ignore_patterns("__pycache__"))
-        run_stages(shared, [f"pipelines.{stage}" for stage in SHARED], 1)
+    made_by = fingerprint()
+    with tempfile.TemporaryDirectory(prefix="colloquy-alignment-") as passing:
         for seed in range(1, SEEDS + 1):
             print(f"seed {seed}", file=sys.stderr, flush=True)
-            workspace = Path(place) / f"seed-{seed}"
-            shutil.copytree(shared, workspace)
-            run_stages(workspace, BEFORE_LABELS, seed)
-            label(workspace, seed)
-            run_stages(workspace, AFTER_LABELS, seed)
-            found.append(measure(workspace))
-            if keep := os.environ.get("KEEP"):
-                shutil.copytree(workspace / "artifacts", Path(keep) / f"seed-{seed}", dirs_exist_ok=True)
+            found.append(run_seed(Path(os.environ.get("KEEP", passing)), seed, made_by))
 
     def interval(value: float, low: float, high: float, signed: bool = False) -> str:
         sign = "+" if signed else ""
