@@ -4,13 +4,13 @@
     SEEDS=1 make bench NAME=alignment_gain
     KEEP=folder make bench NAME=alignment_gain
 
-With KEEP everything stays in that folder, and a run that was killed goes on after the last seed that it finished.
+With KEEP everything stays in that folder, and a run that was killed goes on after the last stage that it finished.
 Corpus, tokenizer and base model are those of `smol` and shared; each seed has its own split of the prompts, SFT
 policy, batch of responses, reward model and PPO. The demo stops alignment after six steps to stay within its time;
-here `LONGER` has four times its labels and 40 steps of PPO, beside a pretraining loss. The labels are the simulated
-labelers' decisions on the batch, noise and overlap as in `smol`, without a server between. Who wins on the held-out
-prompts is said by the labelers' rule without noise, a control that knows what the labels were made from, and by a
-judge that knows nothing of it, the base model; both are asked in both orders. MMLU's, HumanEval's and the corpus'
+here `LONGER` has four times its labels and 40 steps of PPO, beside the loss on the demonstrations. The labels are the
+simulated labelers' decisions on the batch, noise and overlap as in `smol`, without a server between. Who wins on the
+held-out prompts is said by the labelers' rule without noise, a control that knows what the labels were made from, and
+by a judge that knows nothing of it, the base model; both are asked in both orders. MMLU's, HumanEval's and the corpus'
 figures say whether anything was lost.
 """
 
@@ -36,7 +36,7 @@ from labeling.assignment import plan
 from labeling.project import shown_order
 from labeling.simulated import judge, lead_time_s
 from pipelines.core import artifacts, config
-from pipelines.core.jsonl import read_json, read_rows, write_json, write_rows
+from pipelines.core.jsonl import read_rows, write_json, write_rows
 from pipelines.core.records import Annotation, LabelTask
 from pipelines.core.workspace import write_params
 
@@ -50,7 +50,8 @@ LONGER = [
     "ppo.episodes_per_step=32",
     "ppo.learning_rate=3e-5",
     "ppo.max_new_tokens=96",  # as long as the answers that are compared
-    "ppo.pretraining_mix={coefficient: 0.5, sequences: 2, sequence_tokens: 256}",
+    "ppo.kl_coefficient=0.2",
+    "ppo.pretraining_mix={data: demonstrations, coefficient: 1.0, sequences: 4, sequence_tokens: 256}",
 ]
 SETTINGS = [*LONGER, f"prepare_sft.held_out_prompts={PROMPTS}", f"evaluate.judge_prompts={PROMPTS}"]
 SETTINGS += [f"evaluate.{name}=0" for name in ("questions", "hatecheck_cases", "bias_prompts", "references")]
@@ -64,17 +65,23 @@ AFTER_LABELS = ["labeling.prepare_preferences", "pipelines.reward_model", "pipel
 
 
 def run_stages(workspace: Path, modules: Sequence[str], seed: int) -> None:
-    """Run stages one after the other in `workspace`, with `seed`."""
+    """Run stages one after the other in `workspace`, with `seed`; those that ended there already are not run again."""
     write_params(workspace, config.resolve(ROOT, "smol", [*SETTINGS, f"seed={seed}"]))
     variables = os.environ | {"PYTHONPATH": str(workspace)}
     variables.pop("MLFLOW_TRACKING_URI", None)
+    ended = workspace / "ended.txt"
+    ended.touch()
     for module in modules:
+        if module in ended.read_text().split():
+            continue
         print(f"  {module}", file=sys.stderr, flush=True)
         done = subprocess.run(
             [sys.executable, "-m", module], cwd=workspace, env=variables, capture_output=True, text=True
         )
         if done.returncode:
             sys.exit(f"{module} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        with ended.open("a") as names:
+            names.write(f"{module}\n")
 
 
 def label(workspace: Path, seed: int) -> None:
@@ -140,45 +147,45 @@ def measure(workspace: Path) -> dict[str, Any]:
 
 
 def fingerprint() -> str:
-    """Of settings and code: what a seed's result is a function of."""
+    """Of settings and code, which a seed's result is a function of."""
     found = hashlib.sha256(json.dumps(SETTINGS).encode())
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 found.update(path.read_bytes())
-    return found.hexdigest()
+    return found.hexdigest()[:12]
 
 
-def run_seed(place: Path, seed: int, made_by: str) -> dict[str, Any]:
-    """What `seed` gives, with its workspaces in `place`; read where it is known there already."""
-    shared, workspace = place / f"shared-{made_by[:8]}", place / f"seed-{seed}"
-    known = workspace / "found.json"
-    if known.exists() and (kept := read_json(known))["made_by"] == made_by:
-        return dict(kept["found"])
-    if not shared.exists():
-        begun = shared.with_suffix(".begun")
+def copied(sources: Sequence[Path], to: Path) -> Path:
+    """`to` with a copy of each of `sources` in it, whole or not there at all."""
+    if not to.exists():
+        begun = to.with_suffix(".begun")
         shutil.rmtree(begun, ignore_errors=True)
-        for package in PACKAGES:
-            shutil.copytree(ROOT / package, begun / package, ignore=shutil.ignore_patterns("__pycache__"))
-        run_stages(begun, [f"pipelines.{stage}" for stage in SHARED], 1)
-        begun.rename(shared)
-    shutil.rmtree(workspace, ignore_errors=True)
-    shutil.copytree(shared, workspace)
+        for source in sources:
+            shutil.copytree(source, begun / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+        begun.rename(to)
+    return to
+
+
+def run_seed(place: Path, seed: int) -> dict[str, Any]:
+    """What `seed` gives, with its workspaces in `place`."""
+    packages = [ROOT / package for package in PACKAGES]
+    shared = copied(packages, place / "shared")
+    run_stages(shared, [f"pipelines.{stage}" for stage in SHARED], 1)
+    workspace = copied([*packages, shared / "artifacts"], place / f"seed-{seed}")
     run_stages(workspace, BEFORE_LABELS, seed)
     label(workspace, seed)
     run_stages(workspace, AFTER_LABELS, seed)
-    found = measure(workspace)
-    write_json(known, {"made_by": made_by, "found": found})
-    return found
+    return measure(workspace)
 
 
 def main() -> None:
     found: list[dict[str, Any]] = []
-    made_by = fingerprint()
     with tempfile.TemporaryDirectory(prefix="colloquy-alignment-") as passing:
+        place = Path(os.environ.get("KEEP", passing)) / fingerprint()
         for seed in range(1, SEEDS + 1):
             print(f"seed {seed}", file=sys.stderr, flush=True)
-            found.append(run_seed(Path(os.environ.get("KEEP", passing)), seed, made_by))
+            found.append(run_seed(place, seed))
 
     def interval(value: float, low: float, high: float, signed: bool = False) -> str:
         sign = "+" if signed else ""
