@@ -32,7 +32,7 @@ SHARED = Path(os.environ.get("COLLOQUY_SHARED_DATA", ROOT.parent / "shared" / "d
 SUBJECTS = os.environ.get("SUBJECTS")
 DEFAULT_SUBJECTS = ("computer_security", "medical_genetics", "world_religions")
 # Every question of a folder that SUBJECTS names; of the shared data some.
-QUESTIONS = int(os.environ.get("QUESTIONS", "1000000" if SUBJECTS else "150"))
+QUESTIONS = int(os.environ.get("QUESTIONS", "1000000" if SUBJECTS else "300"))
 DTYPE = os.environ.get("DTYPE", "float32")
 SHOTS = 5  # or as many dev questions as every subject has
 OUR_BATCH = 32
