@@ -47,7 +47,7 @@ from pipelines.data.decontamination import evaluation_files
 from pipelines.data.evaluation_sets import evaluation_rows
 from pipelines.model.engine import Engine
 from pipelines.model.engine_choice import load_engine
-from pipelines.model.moderation import Moderator
+from pipelines.model.moderation import load_moderator
 from pipelines.model.rendering import render_answer
 from pipelines.model.rewards import RewardScorer
 
@@ -82,7 +82,7 @@ def build_tasks(params: Params) -> list[Task]:
     evaluate = params.evaluate
     batch_size = evaluate.batch_size
     voice = Voice(params.chat.system_prompt, params.chat.temperature, params.chat.top_p, params.seed)
-    moderator = Moderator.load(artifacts.TRAIN_MODERATION)
+    moderator = load_moderator(artifacts.TRAIN_MODERATION)
     threshold = params.chat.moderation_threshold
     tasks: list[Task] = [
         Perplexity(artifacts.CORPUS_HELD_OUT, evaluate.perplexity_tokens, evaluate.perplexity_stride, batch_size),
