@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from pipelines.core import artifacts
-from pipelines.core.config import TrainModeration
+from pipelines.core.config import ModerationEncoder
 from pipelines.core.errors import BadInput
 from pipelines.core.stage import open_stage
 from pipelines.data.labelled import CATEGORIES, Example, expanded_examples, read_examples
+from pipelines.model.ngram_moderation import NGramModerator
 from pipelines.training.ngram_classifier import auroc, train_ngrams
 
 EXAMPLES = Path("pipelines/datasets/moderation.jsonl")
@@ -30,45 +31,29 @@ def read_sources(max_texts: int, rng: np.random.Generator) -> list[Example]:
     return [examples[index] for index in rng.permutation(len(examples))[:max_texts]]
 
 
-def train_on_ngrams(examples: list[Example], held_out: NDArray[np.bool_], params: TrainModeration) -> dict[str, float]:
-    """Train and write the n-gram classifier; returns its metrics."""
-    # One thread: these vectors are too short to share, and sums then never depend on the number of cores.
-    with threadpool_limits(1):
-        moderator, trained = train_ngrams(
-            examples, held_out, CATEGORIES, params.hash_bits, params.char_ngrams, params.l2
-        )
-    moderator.save(artifacts.TRAIN_MODERATION)
-    metrics: dict[str, float] = {}
-    for category, each in trained.items():
-        metrics |= {f"auroc_{category}": each.auroc, f"unseen_positives_{category}": each.positives}
-    return metrics
-
-
-def train_on_encoder(
-    examples: list[Example], held_out: NDArray[np.bool_], params: TrainModeration, seed: int
+def fine_tune(
+    screen: NGramModerator, examples: list[Example], held_out: NDArray[np.bool_], encoder: ModerationEncoder, seed: int
 ) -> dict[str, float]:
-    """Fine-tune and write the encoder; returns its metrics on the held-out texts.
+    """Fine-tune the encoder behind `screen` and write both; returns their metrics on the held-out texts.
 
     Raises:
         BadInput: ingest fetched no encoder.
     """
     from pipelines.training.encoder_classifier import save_encoder, train_encoder
 
-    assert params.encoder is not None
+    base = artifacts.INGEST_MODERATION_BASE
     train = [example for example, hold in zip(examples, held_out, strict=True) if not hold]
-    model = train_encoder(artifacts.INGEST_MODERATION_BASE, train, CATEGORIES, params.encoder, seed)
-    moderator = save_encoder(
-        model, artifacts.INGEST_MODERATION_BASE, CATEGORIES, params.encoder, artifacts.TRAIN_MODERATION
-    )
+    model = train_encoder(base, train, CATEGORIES, encoder, seed)
+    moderator = save_encoder(model, screen, base, encoder, artifacts.TRAIN_MODERATION)
     unseen = [example for example, hold in zip(examples, held_out, strict=True) if hold]
     scores = moderator.score([example.text for example in unseen])
     metrics: dict[str, float] = {}
     for category in CATEGORIES:
         known = [at for at, each in enumerate(unseen) if each.origin != "source" or category in each.labels]
         positive = np.array([unseen[at].labels.get(category) == 1 for at in known])
+        metrics[f"unseen_positives_{category}"] = int(positive.sum())
         if positive.any() and not positive.all():
             metrics[f"auroc_{category}"] = auroc(positive, np.array([scores[at][category] for at in known], np.float32))
-        metrics[f"unseen_positives_{category}"] = int(positive.sum())
     return metrics
 
 
@@ -85,14 +70,22 @@ def main() -> None:
         examples = [*comments, *written, *patterns]
         at = np.arange(len(examples))
         held_out = at < round(params.held_out_share * len(comments))
-        metrics: dict[str, float] = {"comments": len(comments), "written": len(written), "patterns": len(patterns)}
-        if params.encoder is None:
-            metrics |= train_on_ngrams(examples, held_out, params)
-        else:
+        if params.encoder is not None:
             # Too dear to train again for each fold, so some of the written examples are held out too.
             first, last = len(comments), len(comments) + round(params.held_out_share * len(written))
             held_out |= (at >= first) & (at < last)
-            metrics |= train_on_encoder(examples, held_out, params, stage.params.seed)
+        metrics: dict[str, float] = {"comments": len(comments), "written": len(written), "patterns": len(patterns)}
+        # One thread: these vectors are too short to share, and sums then never depend on the number of cores.
+        with threadpool_limits(1):
+            ngrams, trained = train_ngrams(
+                examples, held_out, CATEGORIES, params.hash_bits, params.char_ngrams, params.l2
+            )
+        if params.encoder is None:
+            ngrams.save(stage.out)
+            for category, each in trained.items():
+                metrics |= {f"auroc_{category}": each.auroc, f"unseen_positives_{category}": each.positives}
+        else:
+            metrics |= fine_tune(ngrams, examples, held_out, params.encoder, stage.params.seed)
         for category in CATEGORIES:
             unseen, score = metrics[f"unseen_positives_{category}"], metrics.get(f"auroc_{category}")
             shown = "not measured" if score is None else f"{score:.3f}"

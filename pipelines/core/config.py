@@ -91,13 +91,15 @@ class ModerationEncoder(Section):
     batch_texts: Positive
     learning_rate: PositiveFloat
     train_tokens: Positive  # of a training text, the rest is cut
-    window_tokens: Positive  # scored at once; longer texts are scored in windows that overlap by half
+    window_characters: Positive  # scored at once; longer texts are scored in windows that overlap by half
+    window_tokens: Positive  # of a window, the rest is cut
+    suspicious: Share  # what the n-grams score below this in every category is not worth the encoder's time
 
 
 class TrainModeration(Section):
     max_texts: Positive  # of the toxicity sources
     pattern_share: Share  # of the texts that pipelines/datasets/moderation_templates.yaml can give
-    encoder: ModerationEncoder | None  # null: hashed n-grams with the next three
+    encoder: ModerationEncoder | None  # null: the hashed n-grams below alone, without it they read first
     hash_bits: Positive  # features = 2 ** hash_bits
     char_ngrams: list[int]  # [shortest, longest]
     l2: PositiveFloat

@@ -1,10 +1,14 @@
 """The moderation classifier on a BERT encoder: mean of its last states, one output per category, run by OpenVINO.
 
+The n-gram classifier reads first; only what it finds at all suspicious is worth the encoder's milliseconds, which
+makes it affordable over a corpus and over every window of a streamed answer.
+
 A model folder holds `model.safetensors` (the encoder under its Hugging Face names, `head.weight` [categories, hidden],
-`head.bias`), `tokenizer.json` and `config.json`. Scoring needs neither torch nor transformers.
+`head.bias`), `tokenizer.json`, `screen/` (the n-gram classifier) and `config.json`. Scoring needs neither torch nor
+transformers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,9 +23,11 @@ from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_json
 from pipelines.model.disguise import undisguise
 from pipelines.model.moderation import CONFIG
+from pipelines.model.ngram_moderation import NGramModerator
 
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
+SCREEN = "screen"
 BATCH_TEXTS = 32
 LARGE_NEGATIVE = -1e4  # on the scores of padding, in every precision
 
@@ -85,6 +91,17 @@ def bert_graph(weights: Weights, heads: int, epsilon: float) -> ov.Model:
     return ov.Model([linear(mean, "head")], [ids, mask], "moderation")
 
 
+def windows_of(text: str, size: int) -> Iterator[str]:
+    """`text` in windows of up to `size` characters that overlap by half, cut between words."""
+    start = 0
+    while len(text) - start > size:
+        yield text[start : start + size].rpartition(" ")[0] or text[start : start + size]
+        middle = start + size // 2
+        space = text.find(" ", middle, start + size)
+        start = middle if space < 0 else space + 1
+    yield text[start:]
+
+
 class EncoderModerator:
     """Scores texts in every category that the folder was trained on; a long text is scored in windows."""
 
@@ -95,11 +112,12 @@ class EncoderModerator:
                 raise BadInput(f"{folder / name} does not exist; run train_moderation")
         self.categories: tuple[str, ...] = tuple(config["categories"])
         self.version: str = config["version"]
-        self._window: int = config["window_tokens"]
+        self._screen = NGramModerator.load(folder / SCREEN)
+        self._suspicious: float = config["suspicious"]
+        self._characters: int = config["window_characters"]
         self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         self._tokenizer.no_padding()
-        # Windows overlap by half, so that a span of half a window is whole in one of them.
-        self._tokenizer.enable_truncation(self._window, stride=self._window // 2 - 2)
+        self._tokenizer.enable_truncation(config["window_tokens"])
         weights = {name: tensor.astype(np.float32) for name, tensor in load_file(folder / WEIGHTS).items()}
         settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "bf16"}
         self._graph = ov.Core().compile_model(bert_graph(weights, config["heads"], config["epsilon"]), "CPU", settings)
@@ -115,14 +133,20 @@ class EncoderModerator:
 
     def score(self, texts: list[str]) -> list[dict[str, float]]:
         """The probability of each category for each text, the highest over its windows."""
-        rows = []
-        owner = []
-        for at, encoding in enumerate(self._tokenizer.encode_batch([undisguise(text).text for text in texts])):
-            for window in (encoding, *encoding.overflowing):
-                rows.append(window.ids)
+        windows: list[str] = []
+        owner: list[int] = []
+        for at, text in enumerate(texts):
+            for window in windows_of(undisguise(text).text, self._characters):
+                windows.append(window)
                 owner.append(at)
+        scores = np.array(
+            [[each[category] for category in self.categories] for each in self._screen.score(windows)]
+        ).reshape(len(windows), len(self.categories))
+        suspicious = np.flatnonzero(scores.max(1, initial=0) >= self._suspicious)
+        rows = [encoding.ids for encoding in self._tokenizer.encode_batch([windows[at] for at in suspicious])]
+        scores[suspicious] = 1 / (1 + np.exp(-self._logits(rows)))
         highest = np.zeros((len(texts), len(self.categories)))
-        np.maximum.at(highest, owner, 1 / (1 + np.exp(-self._logits(rows))))
+        np.maximum.at(highest, owner, scores)
         return [dict(zip(self.categories, each, strict=True)) for each in highest.tolist()]
 
     def _logits(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float64]:

@@ -19,8 +19,9 @@ from pipelines.core.digests import file_sha256
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import write_json
 from pipelines.data.labelled import Example
-from pipelines.model.encoder_moderation import TOKENIZER, WEIGHTS, EncoderModerator
+from pipelines.model.encoder_moderation import SCREEN, TOKENIZER, WEIGHTS, EncoderModerator
 from pipelines.model.moderation import CONFIG, FORMAT
+from pipelines.model.ngram_moderation import NGramModerator
 
 WARMUP_SHARE = 0.06
 WEIGHT_DECAY = 0.01
@@ -170,22 +171,25 @@ def load_encoder(base: Path) -> PreTrainedModel:
 
 
 def save_encoder(
-    model: EncoderClassifier, base: Path, categories: Sequence[str], params: ModerationEncoder, folder: Path
+    model: EncoderClassifier, screen: NGramModerator, base: Path, params: ModerationEncoder, folder: Path
 ) -> EncoderModerator:
     """Write the folder that `EncoderModerator` reads, weights in float16; returns it loaded."""
     folder.mkdir(parents=True, exist_ok=True)
     named = {name.removeprefix("encoder."): tensor for name, tensor in model.state_dict().items()}
     tensors = {name: tensor.to(torch.float16).contiguous() for name, tensor in named.items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    screen.save(folder / SCREEN)
     shutil.copyfile(base / TOKENIZER, folder / TOKENIZER)
     config = {
         "format": FORMAT,
         "kind": "encoder",
-        "categories": list(categories),
+        "categories": list(screen.categories),
         "heads": model.encoder.config.num_attention_heads,
         "epsilon": model.encoder.config.layer_norm_eps,
+        "suspicious": params.suspicious,
+        "window_characters": params.window_characters,
         "window_tokens": params.window_tokens,
-        "version": file_sha256(folder / WEIGHTS)[:12],
+        "version": f"{file_sha256(folder / WEIGHTS)[:12]}-{screen.version}",
     }
     write_json(folder / CONFIG, config)
     return EncoderModerator.load(folder)

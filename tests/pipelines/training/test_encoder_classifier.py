@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel
 
 from pipelines.core.config import ModerationEncoder
 from pipelines.core.errors import BadInput
 from pipelines.data.labelled import Example
-from pipelines.model.encoder_moderation import EncoderModerator
+from pipelines.model.encoder_moderation import EncoderModerator, windows_of
 from pipelines.model.moderation import load_moderator
+from pipelines.model.ngram_moderation import FeatureShape, NGramModerator
 from pipelines.training.encoder_classifier import (
     EncoderClassifier,
     batches,
@@ -26,7 +26,15 @@ from pipelines.training.encoder_classifier import (
 
 WORDS = ["the", "a", "good", "bad", "cat", "dog", "is", "was", "very", "."]
 CATEGORIES = ("hate", "violence")
-PARAMS = ModerationEncoder(epochs=30.0, batch_texts=8, learning_rate=5e-3, train_tokens=16, window_tokens=16)
+PARAMS = ModerationEncoder(
+    epochs=30.0,
+    batch_texts=8,
+    learning_rate=5e-3,
+    train_tokens=16,
+    window_characters=40,
+    window_tokens=16,
+    suspicious=0.1,
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +65,16 @@ def examples() -> list[Example]:
     return (good + bad) * 8
 
 
+def screen(bias: float = 0.0) -> NGramModerator:
+    shape = FeatureShape(hash_bits=8, shortest=3, longest=3, word_ngrams=1, word_weight=1.0)
+    return NGramModerator(CATEGORIES, shape, np.zeros((2, 256), np.float32), np.full(2, bias, np.float32))
+
+
 @pytest.fixture(scope="module")
 def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[EncoderClassifier, EncoderModerator, Path]:
     folder = tmp_path_factory.mktemp("trained")
     model = train_encoder(base, examples(), CATEGORIES, PARAMS, seed=1)
-    return model, save_encoder(model, base, CATEGORIES, PARAMS, folder), folder
+    return model, save_encoder(model, screen(), base, PARAMS, folder), folder
 
 
 def test_it_learns_what_it_is_shown(trained: tuple[EncoderClassifier, EncoderModerator, Path]) -> None:
@@ -81,21 +94,27 @@ def test_the_folder_scores_as_the_network_does(trained: tuple[EncoderClassifier,
     assert loaded.version == moderator.version and loaded.categories == CATEGORIES
 
 
-def test_a_long_text_is_seen_to_its_end_in_windows_that_overlap(
-    trained: tuple[EncoderClassifier, EncoderModerator, Path], monkeypatch: pytest.MonkeyPatch
+def test_the_encoder_reads_only_what_the_screen_finds_suspicious(
+    trained: tuple[EncoderClassifier, EncoderModerator, Path], base: Path, tmp_path: Path
 ) -> None:
-    windows: list[list[int]] = []
+    calm = save_encoder(trained[0], screen(bias=-5.0), base, PARAMS, tmp_path)
+    assert calm.score(["the dog was bad ."])[0]["hate"] == pytest.approx(1 / (1 + np.exp(5)))
 
-    def logits(rows: list[list[int]]) -> NDArray[np.float64]:
-        windows.extend(rows)
-        return np.arange(2.0 * len(rows)).reshape(len(rows), 2)
 
-    monkeypatch.setattr(trained[1], "_logits", logits)
-    (scores,) = trained[1].score(["bad " + "cat " * 40 + "dog"])
-    bad, dog = (4 + WORDS.index(word) for word in ("bad", "dog"))
-    assert bad in windows[0] and dog in windows[-1] and max(map(len, windows)) == PARAMS.window_tokens
-    assert sum(len(window) - 2 for window in windows) >= 1.5 * 42
-    assert scores["violence"] == pytest.approx(1 / (1 + np.exp(-(2 * len(windows) - 1))))
+def test_a_long_text_scores_as_its_worst_window(trained: tuple[EncoderClassifier, EncoderModerator, Path]) -> None:
+    text = "the cat is very good . " * 20 + "the dog was bad . " * 2
+    (score,) = trained[1].score([text])
+    apart = trained[1].score(list(windows_of(text, PARAMS.window_characters)))
+    assert len(apart) > 10
+    assert score["hate"] == pytest.approx(max(each["hate"] for each in apart), abs=0.02)
+
+
+@pytest.mark.parametrize("text", ["", "short", "word " * 100, "x" * 333, "one " + "y" * 90 + " two"])
+def test_windows_cover_the_text_and_are_short(text: str) -> None:
+    windows = list(windows_of(text, 40))
+    assert max(map(len, windows)) <= 40
+    assert text.startswith(windows[0]) and text.endswith(windows[-1])
+    assert all(word in " ".join(windows) for word in text.split() if len(word) < 20)
 
 
 def test_an_empty_text_and_no_text_have_scores(trained: tuple[EncoderClassifier, EncoderModerator, Path]) -> None:
