@@ -13,7 +13,7 @@ from pipelines.core.jsonl import open_shards, write_json
 from pipelines.core.records import Document
 from pipelines.core.workspace import write_params
 from pipelines.ingest import FILE_BYTES
-from pipelines.model.moderation import FeatureShape, Moderator
+from pipelines.model.ngram_moderation import FeatureShape, NGramModerator
 
 ROOT = Path(__file__).parents[1]
 SUFFIXES = (".py", ".rst", ".md", ".txt")
@@ -60,6 +60,6 @@ def write_workspace(folder: Path, size: int, overrides: list[str]) -> Path:
     manifest = {"sources": [entry | {"rows": rows, "bytes": size, "quarantined": 0}], "base_model": {"kind": "scratch"}}
     write_json(folder / artifacts.INGEST_MANIFEST, manifest)
     shape = FeatureShape(hash_bits=18, shortest=3, longest=5, word_ngrams=1, word_weight=1.0)
-    harmless = Moderator(["toxic"], shape, np.zeros((1, 1 << 18), np.float32), np.full(1, -4, np.float32))
+    harmless = NGramModerator(["harassment"], shape, np.zeros((1, 1 << 18), np.float32), np.full(1, -4, np.float32))
     harmless.save(folder / artifacts.TRAIN_MODERATION)  # finds nothing, at the cost of the real one
     return folder

@@ -35,7 +35,7 @@ from pipelines.core.config import Params
 from pipelines.core.jsonl import write_json
 from pipelines.core.stage import Stage, open_stage
 from pipelines.model.engine import Engine
-from pipelines.model.moderation import Moderator
+from pipelines.model.moderation import load_moderator
 
 INTERVAL_ALPHA = 0.05  # two-sided, of the intervals shown
 CODE = (Path("evals"), Path("pipelines/model"))  # decides the results as the data do
@@ -64,7 +64,7 @@ def build_tasks(params: Params) -> list[Task]:
     evaluate = params.evaluate
     batch_size = evaluate.batch_size
     voice = Voice(params.chat.system_prompt, params.chat.temperature, params.chat.top_p, params.seed)
-    moderator = Moderator.load(artifacts.TRAIN_MODERATION)
+    moderator = load_moderator(artifacts.TRAIN_MODERATION)
     threshold = params.chat.moderation_threshold
     tasks: list[Task] = [
         Perplexity(artifacts.CORPUS_HELD_OUT, evaluate.perplexity_tokens, evaluate.perplexity_stride, batch_size),

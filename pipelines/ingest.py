@@ -3,9 +3,9 @@
 In: params `ingest` and `base_model`; the network, or the download cache under $COLLOQUY_HOME.
 Out: `corpus/<source>-<n>.jsonl.gz` (Document rows, HTML still as HTML), `moderation/<source>-<n>.jsonl.gz` ({text,
 labels}), `evaluation/<source>/` (the files of an evaluation set as they are), `base_model/` (the model's files),
-`gpt2_tokenizer/` (its files, or why they are not at hand), `quarantined.jsonl` (what could not be read and why),
-`manifest.json` (counts by source, of what was passed over too: files beyond the limits, records of a crawl that hold no
-page, conversations without consent).
+`gpt2_tokenizer/` (its files, or why they are not at hand), `moderation_base/` (an encoder's files),
+`quarantined.jsonl` (what could not be read and why), `manifest.json` (counts by source, of what was passed over too:
+files beyond the limits, records of a crawl that hold no page, conversations without consent).
 """
 
 import os
@@ -273,6 +273,12 @@ def fetch_gpt2_tokenizer(source: TokenizerSource | None, downloads: Downloads, f
     write_json(folder / "origin.json", {"source": source and source.model_dump(), "not_at_hand": missing})
 
 
+def fetch_moderation_base(source: TokenizerSource | None, downloads: Downloads) -> None:
+    """Put the encoder's files into their folder, which stays away when there is none."""
+    if source is not None:
+        fetch_files("ingest.moderation_base", source, hub.MODEL_FILES, downloads, artifacts.INGEST_MODERATION_BASE)
+
+
 def metrics_of(entries: list[dict[str, Any]], base_model: Path) -> dict[str, float]:
     """How much was read."""
     corpus = [entry for entry in entries if entry["use"] == "corpus"]
@@ -294,10 +300,12 @@ def main() -> None:
         # The slow part is the network: all sources at once, then the model's files.
         with ThreadPoolExecutor(CONCURRENT_DOWNLOADS) as pool:
             model = pool.submit(fetch_base_model, stage.params.base_model, downloads, artifacts.INGEST_BASE_MODEL)
+            encoder = pool.submit(fetch_moderation_base, params.moderation_base, downloads)
             gpt2 = pool.submit(fetch_gpt2_tokenizer, params.gpt2_tokenizer, downloads, artifacts.INGEST_GPT2_TOKENIZER)
             paths = list(pool.map(lambda source: locate(source, origins[source.name], downloads), params.sources))
             model.result()
             gpt2.result()
+            encoder.result()
 
         with open_rows(artifacts.INGEST_QUARANTINED) as write:
             quarantine = Quarantine(write)

@@ -32,7 +32,7 @@ from pipelines.model.adapters import merged, with_adapters
 from pipelines.model.attention import suit_device
 from pipelines.model.checkpoints import load_model, save_model
 from pipelines.model.engine import TransformersEngine
-from pipelines.model.moderation import Moderator
+from pipelines.model.moderation import Moderator, load_moderator
 from pipelines.model.rewards import RewardScorer
 from pipelines.rlhf.constraint import LagrangeMultiplier
 from pipelines.rlhf.episodes import logprobs_of, roll_out
@@ -283,7 +283,7 @@ def load_models(params: Ppo) -> Models:
         ref_policy=None if params.lora else load(AutoModelForCausalLM, artifacts.SFT, getattr(torch, params.dtype)),
         value_model=load(AutoModelForSequenceClassification, artifacts.REWARD_MODEL, torch.float32),
         scorer=scorer,
-        harm=largest_harm(Moderator.load(artifacts.TRAIN_MODERATION)) if params.harm_constraint else None,
+        harm=largest_harm(load_moderator(artifacts.TRAIN_MODERATION)) if params.harm_constraint else None,
         engine=TransformersEngine(policy, tokenizer, params.episodes_per_step),
         adapters=with_adapters(policy, params.lora) if params.lora else None,
     )

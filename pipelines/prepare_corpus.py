@@ -43,7 +43,7 @@ from pipelines.data.spam import spam_filter
 from pipelines.data.splits import is_held_out
 from pipelines.data.steps import Dropped, Funnel, Step, filtering, merged, run_steps, transforming
 from pipelines.data.workers import run_tasks
-from pipelines.model.moderation import Moderator
+from pipelines.model.moderation import load_moderator
 
 EVALUATION_DATA = Path("evals/datasets")
 WORK = artifacts.RUN / "work" / "prepare_corpus"
@@ -85,7 +85,7 @@ def finishing_steps(params: PrepareCorpus, evaluation: list[Path], repeats: Repe
     return [
         filtering("duplicates", repeats_filter(repeats)),
         filtering("decontamination", decontamination_filter(evaluation_texts(evaluation), ngram)),
-        filtering("harm", harm_filter(Moderator.load(artifacts.TRAIN_MODERATION).score, params.max_moderation_score)),
+        filtering("harm", harm_filter(load_moderator(artifacts.TRAIN_MODERATION).score, params.max_moderation_score)),
         transforming("redact_pii", redactor(params.pii_types)),
     ]
 

@@ -7,19 +7,24 @@ The classifier is `pipelines.model.moderation.Moderator`; categories, thresholds
 import asyncio
 import json
 import logging
+import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, NoReturn, Protocol, get_args
 
 from pipelines.core.config import read_yaml
 from pipelines.core.errors import BadInput
+from pipelines.model.disguise import undisguise
 
 log = logging.getLogger("colloquy.moderation")
 
 POLICY_FILE = Path(__file__).with_name("moderation.yaml")
+DISGUISE = "disguise"  # the category of an answer that hides its words, see pipelines/model/disguise.py
+SHORTEST_SENTENCE = 12  # characters; a shorter one is judged together with its neighbours
+_SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+|\s*\n\s*")
 Place = Literal["system", "input", "output"]
 
 
@@ -72,6 +77,7 @@ class Policy:
     check_tokens: int
     windows: tuple[int, ...]  # characters
     longest: int  # characters
+    hidden_letters: int  # so many in `longest` characters are a disguise
 
     def decide(self, place: Place, scores: dict[str, float]) -> Decision | None:
         """The first rule that blocks these scores, or None."""
@@ -99,6 +105,7 @@ def read_policy(path: Path, threshold: float) -> Policy:
             int(stream["check_tokens"]),
             tuple(int(size) for size in stream["windows"]),
             int(stream["longest"]),
+            int(stream["hidden_letters"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{path} is not a moderation policy: {type(error).__name__} {error}") from error
@@ -132,7 +139,7 @@ class Moderation:
         decisions = [self.policy.decide(place, each) for (place, _), each in zip(texts, scores, strict=True)]
         for decision, each in zip(decisions, scores, strict=True):
             if decision is not None:
-                self._log(decision, each)
+                self.log(decision, each)
         return decisions
 
     async def score(self, texts: list[str]) -> list[dict[str, float]]:
@@ -162,7 +169,8 @@ class Moderation:
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _log(self, decision: Decision, scores: dict[str, float]) -> None:
+    def log(self, decision: Decision, scores: dict[str, float]) -> None:
+        """Write down what was stopped and why, never the text."""
         rounded = {category: round(score, 4) for category, score in scores.items()}
         entry = {
             "place": decision.place,
@@ -173,18 +181,32 @@ class Moderation:
         log.warning("blocked %s", json.dumps(entry, sort_keys=True))
 
 
+def windows_of(text: str, sizes: Sequence[int]) -> Iterator[str]:
+    """What is judged of a text that is still growing: its end in several lengths, and each sentence by itself.
+
+    A harmful span fills at least one of them for the most part, wherever it stands and whatever surrounds it.
+    """
+    yield text
+    for size in sizes:
+        if size < len(text):
+            yield text[-size:].partition(" ")[2] or text[-size:]
+    yield from (sentence for sentence in _SENTENCE_END.split(text) if SHORTEST_SENTENCE <= len(sentence) < len(text))
+
+
 class StreamGuard:
     """Holds a streamed answer back until it is checked together with the tokens that follow it.
 
-    A piece leaves only after `hold_tokens` later pieces were seen and everything up to them passed; at most
-    `hold_tokens + check_tokens` pieces wait.
+    A piece leaves only after `hold_tokens` later pieces were seen and everything up to them passed; fewer than
+    `hold_tokens + check_tokens` pieces wait. A span of up to `hold_tokens` pieces is thus judged whole before any of
+    it is shown.
     """
 
     def __init__(self, moderation: Moderation) -> None:
         self._moderation = moderation
         self._policy = moderation.policy
         self._held: deque[str] = deque()
-        self._text = ""
+        self._shown = ""  # the newest of it, which what follows is read with
+        self._clean: set[str] = set()  # windows of the last check
 
     async def push(self, piece: str) -> str:
         """Take the next piece, return what may be shown now.
@@ -193,25 +215,39 @@ class StreamGuard:
             Blocked: the answer must stop here.
         """
         self._held.append(piece)
-        self._text += piece
         if len(self._held) < self._policy.hold_tokens + self._policy.check_tokens:
             return ""
         await self._check()
-        return "".join(self._held.popleft() for _ in range(self._policy.check_tokens))
+        return self._release(self._policy.check_tokens)
 
     async def finish(self) -> str:
         """The rest of the answer, checked to its end."""
         if self._held:
             await self._check()
-        rest = "".join(self._held)
-        self._held.clear()
-        return rest
+        return self._release(len(self._held))
+
+    def _release(self, pieces: int) -> str:
+        text = "".join(self._held.popleft() for _ in range(pieces))
+        self._shown = (self._shown + text)[-self._policy.longest :]
+        return text
 
     async def _check(self) -> None:
-        self._text = self._text[-self._policy.longest :]
-        sizes = [size for size in self._policy.windows if size < len(self._text)]
-        windows = [self._text, *(self._text[-size:] for size in sizes)]
-        for decision in await self._moderation.check([("output", window) for window in windows]):
-            if decision is not None:
-                self._held.clear()
-                raise Blocked(decision)
+        held = "".join(self._held)
+        before = max(0, self._policy.longest - len(held))
+        plain = undisguise((self._shown[-before:] if before else "") + held)
+        decision = self._moderation.policy.decide(
+            "output", {DISGUISE: min(1.0, plain.hidden_letters / self._policy.hidden_letters)}
+        )
+        if decision is not None:
+            self._moderation.log(decision, {DISGUISE: decision.score})
+            self._stop(decision)
+        windows = list(dict.fromkeys(windows_of(plain.text, self._policy.windows)))
+        new: list[tuple[Place, str]] = [("output", window) for window in windows if window not in self._clean]
+        for found in await self._moderation.check(new):
+            if found is not None:
+                self._stop(found)
+        self._clean = set(windows)
+
+    def _stop(self, decision: Decision) -> NoReturn:
+        self._held.clear()
+        raise Blocked(decision)

@@ -20,10 +20,10 @@ WARM_UP = [{"role": "user", "content": "Hello"}]
 def load_assistant(release: Release) -> Assistant:
     """Load weights and classifier, and let both work once, so that the first reader does not wait for them."""
     from pipelines.model.engine import Sampling, TransformersEngine
-    from pipelines.model.moderation import Moderator
+    from pipelines.model.moderation import load_moderator
 
     policy = read_policy(POLICY_FILE, release.chat.moderation_threshold)
-    moderation = Moderation(Moderator.load(SOURCE / MODERATION_FOLDER), policy)
+    moderation = Moderation(load_moderator(SOURCE / MODERATION_FOLDER), policy)
     folder = Path(bentoml.models.get(release.model).path)
     engine = TransformersEngine.load(folder, release.chat.dtype, batch_size=1)
     engine.generate([engine.render(WARM_UP)], [Sampling(max_new_tokens=1, temperature=0.0, top_p=1.0, seed=0)])

@@ -40,7 +40,7 @@ OPTIONAL_TOOLS = {
 # Which of a stage's metrics its line shows.
 KEY_METRIC = {
     "ingest": "documents",
-    "train_moderation": "auroc_toxic",
+    "train_moderation": "auroc_harassment",
     "prepare_corpus": "documents_kept",
     "train_tokenizer": "bytes_per_token",
     "tokenize_corpus": "train_tokens",

@@ -14,6 +14,7 @@ INGEST_MODERATION = INGEST / "moderation"  # <source>-<n>.jsonl.gz: {text, label
 INGEST_EVALUATION = INGEST / "evaluation"  # <source>/: the files of an evaluation set, for the `…_data` of evaluate
 INGEST_BASE_MODEL = INGEST / "base_model"  # origin.json and the files of base_model, none when it is scratch
 INGEST_GPT2_TOKENIZER = INGEST / "gpt2_tokenizer"  # its files and origin.json, or there why it is not at hand
+INGEST_MODERATION_BASE = INGEST / "moderation_base"  # the files of ingest.moderation_base, none when it is null
 INGEST_QUARANTINED = INGEST / "quarantined.jsonl"  # {source, path, line, reason}
 INGEST_MANIFEST = INGEST / "manifest.json"
 

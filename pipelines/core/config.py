@@ -81,10 +81,25 @@ class Ingest(Section):
     max_megabytes: PositiveFloat  # per corpus source, of raw text
     max_moderation_texts: Positive  # per moderation source
     gpt2_tokenizer: TokenizerSource | None  # for the report of train_tokenizer, which goes on without it
+    moderation_base: TokenizerSource | None  # a BERT encoder; null where train_moderation.encoder is null
+
+
+class ModerationEncoder(Section):
+    """Fine-tuning of the encoder that `ingest.moderation_base` names."""
+
+    epochs: PositiveFloat
+    batch_texts: Positive
+    learning_rate: PositiveFloat
+    train_tokens: Positive  # of a training text, the rest is cut
+    window_characters: Positive  # scored at once; longer texts are scored in windows that overlap by half
+    window_tokens: Positive  # of a window, the rest is cut
+    suspicious: Share  # what the n-grams score below this in every category is not worth the encoder's time
 
 
 class TrainModeration(Section):
-    max_texts: Positive  # of the toxicity source; the project's own examples always train
+    max_texts: Positive  # of the toxicity sources
+    pattern_share: Share  # of the texts that pipelines/datasets/moderation_templates.yaml can give
+    encoder: ModerationEncoder | None  # null: the hashed n-grams below alone, without it they read first
     hash_bits: Positive  # features = 2 ** hash_bits
     char_ngrams: list[int]  # [shortest, longest]
     l2: PositiveFloat

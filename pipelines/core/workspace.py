@@ -110,8 +110,9 @@ def pin(values: dict[str, Any], home: Path) -> None:
     if values["evaluate"]["baseline"] == "champion":
         champion = registry.by_alias("champion")
         values["evaluate"]["champion_version"] = champion.number if champion else None
-    for model in (values["base_model"], values["ingest"]["gpt2_tokenizer"] or {"kind": None}):
-        if model["kind"] == "folder" and model["sha256"] is None and Path(model["path"]).is_dir():
+    ingest = values["ingest"]
+    for model in (values["base_model"], ingest["gpt2_tokenizer"], ingest["moderation_base"]):
+        if model is not None and model["kind"] == "folder" and model["sha256"] is None and Path(model["path"]).is_dir():
             model["sha256"] = folder_sha256(Path(model["path"]))
     before = values["previous_round"]
     if before["run"] is not None and before["lock_sha256"] is None:

@@ -13,7 +13,7 @@ from pipelines.core.config import Architecture, resolve
 from pipelines.core.jsonl import read_rows, write_json, write_rows
 from pipelines.core.workspace import write_params
 from pipelines.model.architecture import build
-from pipelines.model.moderation import FeatureShape, Moderator
+from pipelines.model.ngram_moderation import FeatureShape, NGramModerator
 from pipelines.model.tokenizer import train_bpe
 from tests.models import make_reward_model
 
@@ -81,7 +81,9 @@ def workspace(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         make_reward_model(tiny_model, artifacts.REWARD_MODEL)
         shape = FeatureShape(hash_bits=8, shortest=3, longest=4, word_ngrams=1, word_weight=1.0)
         weights = np.zeros((2, 256), np.float32)
-        Moderator(["hate", "violence"], shape, weights, np.full(2, -3, np.float32)).save(artifacts.TRAIN_MODERATION)
+        NGramModerator(["hate", "violence"], shape, weights, np.full(2, -3, np.float32)).save(
+            artifacts.TRAIN_MODERATION
+        )
         documents = [
             {
                 "id": f"document-{number}",

@@ -45,7 +45,7 @@ def write_sources(folder: Path, corpus_lines: list[str]) -> list[dict[str, objec
     corpus, labelled = folder / "corpus.jsonl", folder / "labelled.csv"
     corpus.write_text("".join(line + "\n" for line in corpus_lines))
     labelled.write_text("bad,text\n1,go away\n0,welcome\n")
-    columns = {"text": "text", "toxic": "bad"}
+    columns = {"text": "text", "harassment": "bad"}
     return [describe(corpus, "mine"), describe(labelled, "labelled", "moderation", columns=columns)]
 
 
@@ -104,7 +104,7 @@ def test_the_stage_writes_rows_manifest_and_quarantine_and_the_same_bytes_again(
     corpus = list(read_rows(workspace / artifacts.INGEST_CORPUS / "mine-00000.jsonl.gz"))
     assert [row["text"] for row in corpus] == [f"{TEXT} {number}" for number in range(3)]
     labelled = list(read_rows(workspace / artifacts.INGEST_MODERATION / "labelled-00000.jsonl.gz"))
-    assert labelled[0] == {"text": "go away", "labels": {"toxic": 1}}
+    assert labelled[0] == {"text": "go away", "labels": {"harassment": 1}}
     [bad] = read_rows(workspace / artifacts.INGEST_QUARANTINED)
     assert (bad["source"], bad["path"], bad["line"]) == ("mine", "corpus.jsonl", 4)
     assert read_json(workspace / artifacts.INGEST_MANIFEST)["sources"][0]["quarantined"] == 1

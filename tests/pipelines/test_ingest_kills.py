@@ -73,7 +73,7 @@ def write_sources(folder: Path, address: str) -> list[dict[str, object]]:
     local, labelled = folder / "local.jsonl", folder / "labelled.jsonl"
     words = random.Random(1)
     local.write_text("".join(json.dumps({"text": words.randbytes(2000).hex()}) + "\n" for _ in range(6000)))
-    labelled.write_text('{"text": "go away", "labels": {"toxic": 1}}\n' * 100)
+    labelled.write_text('{"text": "go away", "labels": {"harassment": 1}}\n' * 100)
     common: dict[str, object] = {"license": "MIT", "include": [], "columns": {}, "weight": 1.0}
     given: list[dict[str, object]] = [
         {"name": "remote", "use": "corpus", "origin": f"{address}/remote.jsonl.gz", "sha256": REMOTE},

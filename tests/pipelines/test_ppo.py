@@ -14,7 +14,7 @@ from pipelines import ppo
 from pipelines.core import artifacts, tracking
 from pipelines.core.errors import ExitCode
 from pipelines.core.jsonl import read_json, read_rows, write_rows
-from pipelines.model.moderation import FeatureShape, Moderator
+from pipelines.model.ngram_moderation import FeatureShape, NGramModerator
 from pipelines.model.tokenizer import train_bpe
 from pipelines.ppo import minibatches
 from pipelines.rlhf.experience import explained_variance
@@ -156,7 +156,7 @@ def test_a_bound_on_harm_is_paid_for_in_reward(tmp_path: Path, monkeypatch: pyte
     enter_workspace(tmp_path, monkeypatch, settings)
     make_inputs()
     shape = FeatureShape(hash_bits=10, shortest=3, longest=3, word_ngrams=1, word_weight=1.0)
-    always = Moderator(["toxic"], shape, np.zeros((1, 1 << 10), np.float32), np.zeros(1, np.float32))
+    always = NGramModerator(["harassment"], shape, np.zeros((1, 1 << 10), np.float32), np.zeros(1, np.float32))
     always.save(artifacts.TRAIN_MODERATION)  # finds 0.5 in everything
     figures: list[dict[str, float]] = []
     monkeypatch.setattr(tracking.NoTracker, "log_metrics", lambda _self, metrics, step=0: figures.append(metrics))

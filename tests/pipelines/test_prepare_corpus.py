@@ -19,7 +19,7 @@ from pipelines.core import artifacts
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import Row, read_json, read_rows, write_json, write_rows
 from pipelines.core.records import Document
-from pipelines.model.moderation import FeatureShape, Moderator
+from pipelines.model.ngram_moderation import FeatureShape, NGramModerator
 from pipelines.prepare_corpus import check_paper_sources, check_quarantine
 from tests.slurm import install_slurm
 from tests.workspaces import ROOT, make_workspace, run_stage, stage_environment
@@ -49,7 +49,7 @@ def write_inputs(workspace: Path, texts: dict[str, str], quarantined: int = 0, f
     counts = {"rows": len(rows), "bytes": sum(map(len, texts.values())), "quarantined": quarantined}
     write_json(workspace / artifacts.INGEST_MANIFEST, {"sources": [source | counts], "base_model": {"kind": "scratch"}})
     shape = FeatureShape(hash_bits=10, shortest=3, longest=3, word_ngrams=1, word_weight=1.0)
-    harmless = Moderator(["toxic"], shape, np.zeros((1, 1 << 10), np.float32), np.full(1, -4, np.float32))
+    harmless = NGramModerator(["harassment"], shape, np.zeros((1, 1 << 10), np.float32), np.full(1, -4, np.float32))
     harmless.save(workspace / artifacts.TRAIN_MODERATION)
 
 

@@ -10,17 +10,11 @@ from pipelines import train_moderation
 from pipelines.core import artifacts
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, read_json, read_rows, write_rows
-from pipelines.model.moderation import FeatureShape, Moderator
-from pipelines.train_moderation import (
-    CATEGORIES,
-    EXAMPLES,
-    Example,
-    auroc,
-    feature_matrix,
-    read_examples,
-    sample_weights,
-    train_category,
-)
+from pipelines.data.labelled import CATEGORIES, Example, read_examples
+from pipelines.model.moderation import load_moderator
+from pipelines.model.ngram_moderation import FeatureShape
+from pipelines.train_moderation import EXAMPLES, PATTERNS
+from pipelines.training.ngram_classifier import auroc, feature_matrix, sample_weights, train_category
 from tests.pipelines.in_process import enter_workspace, exit_code
 from tests.workspaces import ROOT
 
@@ -39,13 +33,14 @@ EVERYDAY = [
 
 
 def comments() -> list[Row]:
-    insults = [{"text": f"{text} {n}", "labels": {"toxic": 1}} for n in range(40) for text in INSULTS]
-    return insults + [{"text": f"{text} {n}", "labels": {"toxic": 0}} for n in range(120) for text in COMMENTS]
+    insults = [{"text": f"{text} {n}", "labels": {"harassment": 1}} for n in range(40) for text in INSULTS]
+    return insults + [{"text": f"{text} {n}", "labels": {"harassment": 0}} for n in range(120) for text in COMMENTS]
 
 
 def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enter_workspace(folder, monkeypatch, ["train_moderation.hash_bits=14"])
     monkeypatch.setattr(train_moderation, "EXAMPLES", ROOT / EXAMPLES)
+    monkeypatch.setattr(train_moderation, "PATTERNS", ROOT / PATTERNS)
     write_rows(artifacts.INGEST_MODERATION / "comments.jsonl.gz", comments())
 
 
@@ -60,13 +55,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_it_tells_held_out_insults_from_comments(finished: Path) -> None:
     metrics = read_json(finished / artifacts.metrics_of("train_moderation"))
-    assert metrics["auroc_toxic"] > 0.95
+    assert metrics["auroc_harassment"] > 0.95
     assert metrics["comments"] == 640
     assert all(0.5 < metrics[f"auroc_{category}"] <= 1 for category in CATEGORIES)
 
 
 def test_everyday_texts_score_low(finished: Path) -> None:
-    scores = Moderator.load(finished / artifacts.TRAIN_MODERATION).score(EVERYDAY)
+    scores = load_moderator(finished / artifacts.TRAIN_MODERATION).score(EVERYDAY)
     highest = {text: max(score.values()) for text, score in zip(EVERYDAY, scores, strict=True)}
     assert {text: score for text, score in highest.items() if score >= 0.5} == {}
 
@@ -74,7 +69,7 @@ def test_everyday_texts_score_low(finished: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "category"),
     [
-        ("What a stupid idiot you are.", "toxic"),
+        ("What a stupid idiot you are.", "harassment"),
         ("I want to kill myself tonight.", "self_harm"),
         ("Write an explicit sex scene.", "sexual"),
         ("Write a tutorial on how to make a bomb.", "illicit"),
@@ -82,7 +77,7 @@ def test_everyday_texts_score_low(finished: Path) -> None:
     ],
 )
 def test_what_should_be_caught_is_caught(finished: Path, text: str, category: str) -> None:
-    assert Moderator.load(finished / artifacts.TRAIN_MODERATION).score([text])[0][category] >= 0.8
+    assert load_moderator(finished / artifacts.TRAIN_MODERATION).score([text])[0][category] >= 0.8
 
 
 def test_the_same_inputs_give_the_same_bytes(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,11 +102,11 @@ def test_positives_outweigh_negatives_by_a_fixed_ratio() -> None:
 
 def test_held_out_comments_do_not_train() -> None:
     shape = FeatureShape(12, 3, 5, 2, 4.0)
-    shown = [Example("aaaa bbbb", {"toxic": 1}, False), Example("cccc dddd", {"toxic": 0}, False)] * 5
-    hidden = [Example("eeee ffff", {"toxic": 1}, False), Example("gggg hhhh", {"toxic": 0}, False)]
+    shown = [Example("aaaa bbbb", {"harassment": 1}, "source"), Example("cccc dddd", {"harassment": 0}, "source")] * 5
+    hidden = [Example("eeee ffff", {"harassment": 1}, "source"), Example("gggg hhhh", {"harassment": 0}, "source")]
     examples = hidden + shown
     held_out = np.arange(len(examples)) < len(hidden)
-    trained = train_category("toxic", examples, feature_matrix([e.text for e in examples], shape), held_out, 1e-4)
+    trained = train_category("harassment", examples, feature_matrix([e.text for e in examples], shape), held_out, 1e-4)
     touched = np.zeros(1 << shape.hash_bits, bool)
     for example in shown:
         touched[shape.of(example.text).indices] = True
@@ -125,13 +120,13 @@ def test_held_out_comments_do_not_train() -> None:
         {"text": 1, "labels": {}},
         {"text": "a"},
         {"text": "a", "labels": {"rude": 1}},
-        {"text": "a", "labels": {"toxic": 2}},
+        {"text": "a", "labels": {"harassment": 2}},
     ],
 )
 def test_a_broken_row_is_named(tmp_path: Path, row: Row) -> None:
     write_rows(tmp_path / "rows.jsonl", [{"text": "fine", "labels": {}}, row])
     with pytest.raises(BadInput, match="row 2"):
-        read_examples(tmp_path / "rows.jsonl", complete=True)
+        read_examples(tmp_path / "rows.jsonl", "written")
 
 
 def test_the_projects_examples_are_many_distinct_and_half_benign() -> None:
@@ -139,5 +134,5 @@ def test_the_projects_examples_are_many_distinct_and_half_benign() -> None:
     assert len(rows) >= 250
     assert len({row["text"] for row in rows}) == len(rows)
     assert sum(not row["labels"] for row in rows) >= len(rows) / 2
-    for category in CATEGORIES:
+    for category in set(CATEGORIES) - {"harassment", "minors"}:
         assert sum(category in row["labels"] for row in rows) >= 20

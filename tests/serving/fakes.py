@@ -122,6 +122,7 @@ POLICY = Policy(
     check_tokens=8,
     windows=(40,),
     longest=400,
+    hidden_letters=12,
 )
 
 

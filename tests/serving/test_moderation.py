@@ -4,7 +4,16 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import BadInput
-from serving.moderation import POLICY_FILE, Blocked, Decision, Moderation, ModerationDown, StreamGuard, read_policy
+from serving.moderation import (
+    POLICY_FILE,
+    Blocked,
+    Decision,
+    Moderation,
+    ModerationDown,
+    StreamGuard,
+    read_policy,
+    windows_of,
+)
 from tests.serving.fakes import POLICY, WordClassifier
 
 
@@ -55,6 +64,63 @@ def test_a_span_split_over_tokens_leaks_nothing(offset: int, split: int):
     assert set(shown.split()) <= {"ok"}
 
 
+@pytest.mark.parametrize(
+    "disguised",
+    [
+        "hurt\u200bful",
+        "hurtfսl",
+        "h.u.r.t.f.u.l",
+        "**hurt**ful",
+        "`hurtful`",
+        "hurtfu<i>l</i>",
+        "ｈｕｒｔｆｕｌ",
+    ],
+)
+def test_a_disguised_span_leaks_nothing(disguised: str):
+    pieces = ["ok "] * 30 + [*disguised, "."] + [" end"] * 40
+
+    async def shown_before_the_block() -> str:
+        guard, shown = guard_of(WordClassifier()), ""
+        with pytest.raises(Blocked):
+            for piece in pieces:
+                shown += await guard.push(piece)
+        return shown
+
+    assert set(asyncio.run(shown_before_the_block()).split()) <= {"ok"}
+
+
+def test_an_answer_that_hides_its_words_is_stopped_before_twelve_letters_are_shown():
+    moderation = Moderation(WordClassifier(), read_policy(POLICY_FILE, 0.5))
+
+    async def shown_before_the_block() -> str:
+        guard, shown = moderation.guard(), ""
+        with pytest.raises(Blocked) as stop:
+            for piece in ["Here it is: ", *"t h i s  i s  n o t  f o r  t h e  m o d e r a t o r"] + ["."] * 40:
+                shown += await guard.push(piece)
+        assert stop.value.decision.category == "disguise"
+        return shown
+
+    assert asyncio.run(shown_before_the_block()) in ("", "Here it is: ")
+
+
+def test_windows_hold_the_end_in_several_lengths_and_every_sentence():
+    text = "One sentence here. Another one follows! And this is the last of them"
+    assert list(windows_of(text, [30, 500])) == [
+        text,
+        "And this is the last of them",
+        "One sentence here.",
+        "Another one follows!",
+        "And this is the last of them",
+    ]
+
+
+def test_what_was_judged_clean_is_not_judged_again():
+    classifier = WordClassifier()
+    pieces = ["This is a sentence of some words. "] * 2 + [f"w{index} " for index in range(60)]
+    asyncio.run(feed(guard_of(classifier), pieces))
+    assert classifier.seen.count("This is a sentence of some words.") == 1
+
+
 def test_a_span_at_the_very_end_is_found_when_the_stream_ends():
     with pytest.raises(Blocked):
         asyncio.run(feed(guard_of(WordClassifier()), ["so ", "hurt", "ful"]))
@@ -75,10 +141,12 @@ def test_the_first_rule_of_the_file_wins_so_that_self_harm_gets_help():
 
 def test_the_policy_that_ships_blocks_at_the_releases_threshold():
     policy = read_policy(POLICY_FILE, 0.7)
-    assert policy.decide("input", {"toxic": 0.69}) is None
+    assert policy.decide("input", {"harassment": 0.69}) is None
     blocked = policy.decide("input", {"self_harm": 0.7})
     assert blocked is not None and "988" in blocked.template
-    assert policy.decide("system", {"toxic": 1.0}) is None and policy.decide("system", {"violence": 1.0}) is not None
+    assert (
+        policy.decide("system", {"harassment": 1.0}) is None and policy.decide("system", {"violence": 1.0}) is not None
+    )
     assert policy.hold_tokens + policy.check_tokens <= 32
 
 

@@ -106,13 +106,13 @@ def write_moderation(folder: Path) -> None:
     """A classifier of two categories that has learned one sentence: that of the smoke test."""
     import numpy as np
 
-    from pipelines.model.moderation import FeatureShape, Moderator
+    from pipelines.model.ngram_moderation import FeatureShape, NGramModerator
 
     shape = FeatureShape(hash_bits=12, shortest=2, longest=4, word_ngrams=1, word_weight=2.0)
     weights = np.zeros((2, 1 << shape.hash_bits), np.float32)
     harmful = shape.of(smoke_test.HARMFUL)
     weights[1, harmful.indices] = 40 * harmful.values
-    Moderator(["toxic", "violence"], shape, weights, np.full(2, -20, np.float32)).save(folder)
+    NGramModerator(["harassment", "violence"], shape, weights, np.full(2, -20, np.float32)).save(folder)
 
 
 def write_lock(model_hash: str) -> None:

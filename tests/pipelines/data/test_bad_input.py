@@ -139,14 +139,14 @@ def test_a_page_nested_without_end_leaves_the_stage_running(tmp_path: Path, body
 
 
 def test_a_bad_moderation_row_is_named(tmp_path: Path) -> None:
-    rows = [{"text": "a", "labels": {"toxic": 2}}, {"text": "\ud800", "labels": {"toxic": 1}}, {"text": "b"}]
+    rows = [{"text": "a", "labels": {"harassment": 2}}, {"text": "\ud800", "labels": {"harassment": 1}}, {"text": "b"}]
     path = tmp_path / "m.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"text": "c", "labels": {"toxic": 0}}\n')
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"text": "c", "labels": {"harassment": 0}}\n')
     source = corpus_source(use="moderation")
     with open_archive(path, "source s") as archive:
         found = list(read_moderation(source, archive, 10))
     assert [item.line for item in found if isinstance(item, Quarantined)] == [1, 2, 3]
-    assert found[3] == {"text": "c", "labels": {"toxic": 0}}
+    assert found[3] == {"text": "c", "labels": {"harassment": 0}}
 
 
 def test_what_does_not_fit_the_limits_is_counted(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def source_of(folder: Path, **changes: object) -> dict[str, object]:
 def labelled(folder: Path) -> dict[str, object]:
     path = folder / "labelled.csv"
     path.write_text("bad,text\n1,go away\n0,welcome\n")
-    return describe(path, "labelled", "moderation", columns={"text": "text", "toxic": "bad"})
+    return describe(path, "labelled", "moderation", columns={"text": "text", "harassment": "bad"})
 
 
 def test_only_consented_conversations_become_documents_and_all_others_are_counted(tmp_path: Path) -> None:

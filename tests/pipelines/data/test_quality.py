@@ -83,11 +83,11 @@ def test_a_set_of_rules_can_be_left_out() -> None:
 
 def test_one_harmful_passage_drops_a_document_and_names_the_category() -> None:
     def score(texts: list[str]) -> list[dict[str, float]]:
-        return [{"toxic": 0.95 if "BAD" in text else 0.1, "violence": 0.2} for text in texts]
+        return [{"harassment": 0.95 if "BAD" in text else 0.1, "violence": 0.2} for text in texts]
 
     keep = harm_filter(score, 0.9)
     assert keep(document(PROSE)) is True
-    assert keep(document("x" * (PASSAGE_CHARACTERS + 5) + "BAD")) == (False, "toxic above 0.9")
+    assert keep(document("x" * (PASSAGE_CHARACTERS + 5) + "BAD")) == (False, "harassment above 0.9")
 
 
 def test_a_long_text_is_scored_in_a_few_passages_over_its_whole_length() -> None:

@@ -110,12 +110,15 @@ def test_ids_are_the_content_and_place_alone() -> None:
 def test_moderation_rows_come_from_csv_by_the_named_columns() -> None:
     table = b'is_offensive,text\n0,"hello, you"\n1,go away\n2,what\n1,\n'
     found = list(
-        read_moderation(corpus_source("moderation", text="text", toxic="is_offensive"), Files(a__csv=table), 10)
+        read_moderation(corpus_source("moderation", text="text", harassment="is_offensive"), Files(a__csv=table), 10)
     )
-    assert found[:2] == [{"text": "hello, you", "labels": {"toxic": 0}}, {"text": "go away", "labels": {"toxic": 1}}]
+    assert found[:2] == [
+        {"text": "hello, you", "labels": {"harassment": 0}},
+        {"text": "go away", "labels": {"harassment": 1}},
+    ]
     assert [item.line for item in found[2:] if isinstance(item, Quarantined)] == [4, 5]
 
 
 def test_moderation_rows_come_from_jsonl_with_labels_and_stop_at_the_limit() -> None:
-    rows = b'{"text": "a", "labels": {"toxic": 1}}\n' * 5
+    rows = b'{"text": "a", "labels": {"harassment": 1}}\n' * 5
     assert len(list(read_moderation(corpus_source("moderation"), Files(a__jsonl=rows), 3))) == 3

@@ -1,4 +1,4 @@
-"""The moderation classifier's library: features that don't depend on spelling tricks, scores that survive the disk."""
+"""The n-gram classifier's library: features that don't depend on spelling tricks, scores that survive the disk."""
 
 import time
 from pathlib import Path
@@ -9,15 +9,16 @@ from safetensors.numpy import load_file
 
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_json, write_json
-from pipelines.model.moderation import FeatureShape, Moderator, character_hashes, normalize, word_hashes
+from pipelines.model.moderation import load_moderator
+from pipelines.model.ngram_moderation import FeatureShape, NGramModerator, character_hashes, normalize, word_hashes
 
 SHAPE = FeatureShape(hash_bits=12, shortest=3, longest=5, word_ngrams=2, word_weight=4.0)
 
 
-def moderator(seed: int = 0) -> Moderator:
+def moderator(seed: int = 0) -> NGramModerator:
     rng = np.random.default_rng(seed)
     weights = rng.normal(size=(2, 1 << SHAPE.hash_bits)).astype(np.float32)
-    return Moderator(("toxic", "violence"), SHAPE, weights, np.array([-0.5, 0.5], np.float32))
+    return NGramModerator(("harassment", "violence"), SHAPE, weights, np.array([-0.5, 0.5], np.float32))
 
 
 @pytest.mark.parametrize(
@@ -57,13 +58,13 @@ def test_features_are_unit_vectors_with_sorted_distinct_indices(text: str) -> No
 
 def test_a_text_of_nothing_scores_the_bias() -> None:
     scores = moderator().score(["", "   "])
-    assert scores[0] == scores[1] == pytest.approx({"toxic": 0.3775, "violence": 0.6225}, abs=1e-4)
+    assert scores[0] == scores[1] == pytest.approx({"harassment": 0.3775, "violence": 0.6225}, abs=1e-4)
 
 
 def test_scores_survive_the_disk(tmp_path: Path) -> None:
     original = moderator()
     original.save(tmp_path)
-    loaded = Moderator.load(tmp_path)
+    loaded = load_moderator(tmp_path)
     texts = ["You are kind.", "Ümläute and 日本"]
     assert loaded.score(texts) == original.score(texts)
     assert loaded.categories == original.categories
@@ -87,17 +88,17 @@ def test_a_text_scores_the_same_alone_and_in_company() -> None:
 
 def test_a_folder_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="does not exist"):
-        Moderator.load(tmp_path)
+        load_moderator(tmp_path)
     write_json(tmp_path / "config.json", {"format": 99})
     with pytest.raises(BadInput, match="format 99"):
-        Moderator.load(tmp_path)
+        load_moderator(tmp_path)
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
     moderator().save(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(BadInput, match=r"model\.safetensors does not exist"):
-        Moderator.load(tmp_path)
+        load_moderator(tmp_path)
 
 
 def test_a_message_takes_at_most_ten_milliseconds() -> None:
