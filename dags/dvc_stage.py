@@ -1,7 +1,7 @@
 """The task factory: a stage becomes `dvc repro --single-item <stage>`, a command `python -m <module>`.
 
 Both run through `pipelines.core.stage_runner` in the run's workspace and in the project's environment; nothing of
-the project is imported here. What DAG and workspace say to each other is contract 2: the stages' names, the runner's
+the project is imported here. What DAG and workspace say to each other is contract 3: the stages' names, the runner's
 command line, the exit codes below, and `.run/run.json`, `push_tasks.json`, `wait.json` and the label backups. A run can
 be older than this file, so its contract is checked.
 """
@@ -18,7 +18,7 @@ from typing import Any
 from airflow.sdk import BaseSensorOperator, get_current_context, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-CONTRACT = 2
+CONTRACT = 3
 BAD_INPUT, NOT_YET, SKIP = 65, 75, 99
 
 RETRIES: dict[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=5)}

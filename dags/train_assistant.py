@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from airflow.sdk import Param, TaskGroup, dag, get_current_context, task
+from assets import FEEDBACK, RELEASE
 from dvc_stage import RETRIES, LabelsReady, alignment_stage, call, command, dvc_stage, run_info, settle, workspace_of
 
 PROFILES = sorted(path.stem for path in (Path(__file__).parents[1] / "profiles").glob("*.yaml"))
@@ -132,7 +133,9 @@ def train_assistant() -> None:
         preferences = dvc_stage("validate_preferences")
         pushed = command("push_tasks", "labeling.push_tasks")
         labeled = LabelsReady(task_id="wait")
+        feedback = dvc_stage("pull_feedback", inlets=[FEEDBACK])
         opened >> dvc_stage("previous_round") >> (sampled := dvc_stage("sample_completions"))
+        validated >> feedback >> sampled
         sft >> sampled >> pushed >> labeled
         labeled >> dvc_stage("pull_annotations") >> dvc_stage("prepare_preferences") >> preferences
 
@@ -145,7 +148,7 @@ def train_assistant() -> None:
         aligned >> dvc_stage("evaluate", trigger_rule="none_failed_min_one_success") >> gate
 
     with group("release"):
-        smoke_tested = command("smoke_test", "serving.smoke_test", pool="release")
+        smoke_tested = command("smoke_test", "serving.smoke_test", pool="release", outlets=[RELEASE])
         registered = command("register", "pipelines.register", pool="release")
         (
             gate

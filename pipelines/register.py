@@ -1,9 +1,9 @@
 """Turns a passed gate into a model version, and its inputs into a git tag.
 
 In: the gate's verdict, or a named person's promotion of a candidate that it did not pass (`evals/promote.py`), the
-aligned model, `dvc.lock` and `params.yaml` of the run. Out: a version in the registry
-with the alias `challenger`, the tag `model-v<N>` on a commit that holds the run's lock, parameters and stages, and
-`.run/register.json`. The same lock registers once: a second call finds the version and changes nothing.
+aligned model, `dvc.lock` and `params.yaml` of the run. Out: a version in the registry with the alias `challenger`, and
+`lineage.json` in the run that made it; the tag `model-v<N>` on a commit that holds the run's lock, parameters and
+stages; `.run/register.json`. The same lock registers once: a second call finds the version and changes nothing.
 """
 
 import hashlib
@@ -18,11 +18,12 @@ from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
-from pipelines.core import artifacts, registry
+from pipelines.core import artifacts, lineage, registry, tracking
 from pipelines.core.config import load_params, read_yaml
 from pipelines.core.digests import file_sha256
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import encode, read_json, read_rows, write_json
+from pipelines.core.registry import ModelVersion
 from pipelines.core.stage import Stage, open_stage
 from pipelines.core.workspace import write_params
 
@@ -208,6 +209,14 @@ def tag_inputs(number: int, digest: str, commit: str) -> str:
     raise BadInput(f"both model-v{number} and model-v{number}-{digest[:8]} name other inputs; delete the wrong one")
 
 
+def keep_lineage(version: ModelVersion) -> None:
+    """Lay what the version came from beside it, in the MLflow run that made it."""
+    lock = read_yaml(LOCK)
+    stages = {name: lock["stages"][name] for name in stages_to(lock, "gate")}
+    write_json(artifacts.LINEAGE, lineage.collect(stages))
+    tracking.MlflowTracker(tracking.client(), version.run_id).log_artifact(artifacts.LINEAGE)
+
+
 def register(stage: Stage) -> ExitCode:
     """Register the run's model, or find the version that its lock already has."""
     verdict = read_json(artifacts.VERDICT)
@@ -227,6 +236,7 @@ def register(stage: Stage) -> ExitCode:
     if version is None:
         tags = version_tags(stage, info, verdict, digest, promotion)
         version = registry.register(info["mlflow_run_id"], artifacts.aligned_model(stage.params.align.method), tags)
+    keep_lineage(version)
     registry.set_alias("challenger", version.number)
     tag = tag_inputs(version.number, digest, info["commit"])
     registry.set_tag(version.number, "git_tag", tag)

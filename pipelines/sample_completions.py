@@ -1,9 +1,11 @@
 """Samples 4–6 responses for each labeling prompt at different temperatures: the batch that people rank.
 
-In: the policy of the round before, or artifacts/sft in the first; PROMPTS_LABELING, the labeling screen and
-guidelines. Out: the batch, in the order in which people are asked, and its manifest; the batch id is the hash of
-prompts, responses and label config, so that the same batch is never asked twice. The reward model of the round before
-scores each response; with `label_source: reward_model` people are only asked about a share, to check it.
+In: the policy of the round before, or artifacts/sft in the first; the challenger's policy, where the round names one:
+then every other response is its; PROMPTS_LABELING, the labeling screen and guidelines. Rated answers of the product are
+taken in place of the first of these prompts, and what was shown is one of the responses. Out: the batch, in the order
+in which people are asked, and its manifest; the batch id is the hash of prompts, responses and label config, so that
+the same batch is never asked twice. The reward model of the round before scores each response; with
+`label_source: reward_model` people are only asked about a share, to check it.
 """
 
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from pipelines.core import artifacts
 from pipelines.core.config import Params, RewardLabels, SampleCompletions
 from pipelines.core.digests import file_sha256
 from pipelines.core.errors import BadInput
+from pipelines.core.feedback import RatedAnswer
 from pipelines.core.jsonl import read_rows, write_json, write_rows
 from pipelines.core.records import Completion, Conversation, LabelTask, content_id
 from pipelines.core.rounds import EarlierRound
@@ -42,24 +45,37 @@ class Draw(NamedTuple):
     temperature: float
 
 
-def sample(engine: Engine, prompts: Sequence[Conversation], params: SampleCompletions, seed: int) -> list[list[Draw]]:
-    """Responses of each prompt; one that repeats another of its prompt is drawn again, hotter each time."""
-    rendered = [engine.render(prompt.chat) for prompt in prompts]
-    found: dict[tuple[int, int], Draw] = {}
-    wanted = [(row, place) for row in range(len(prompts)) for place in range(params.completions)]
+def sample(
+    engines: Sequence[Engine],
+    prompts: Sequence[Conversation],
+    params: SampleCompletions,
+    seed: int,
+    shown: Sequence[Draw] = (),
+) -> list[list[Draw]]:
+    """Responses of each prompt, by the engines in turn; one that repeats another of its prompt is drawn again, hotter.
+
+    `shown` are the first response of the first prompts.
+    """
+    found = {(row, 0): draw for row, draw in enumerate(shown)}
+    places = [(row, place) for row in range(len(prompts)) for place in range(params.completions)]
+    wanted = [at for at in places if at not in found]
     for attempt in range(TRIES):
-        samplings = [
-            Sampling(
-                params.max_new_tokens,
-                round(params.temperatures[place % len(params.temperatures)] + HOTTER * attempt, 6),
-                params.top_p,
-                seed_of(seed, prompts[row].id, place, attempt),
-            )
-            for row, place in wanted
-        ]
-        drawn = engine.generate([rendered[row] for row, _ in wanted], samplings)
-        for at, generation, sampling in zip(wanted, drawn, samplings, strict=True):
-            found[at] = Draw(generation, sampling.temperature)
+        for turn, engine in enumerate(engines):
+            mine = [at for at in wanted if at[1] % len(engines) == turn]
+            if not mine:
+                continue
+            samplings = [
+                Sampling(
+                    params.max_new_tokens,
+                    round(params.temperatures[place % len(params.temperatures)] + HOTTER * attempt, 6),
+                    params.top_p,
+                    seed_of(seed, prompts[row].id, place, attempt),
+                )
+                for row, place in mine
+            ]
+            drawn = engine.generate([engine.render(prompts[row].chat) for row, _ in mine], samplings)
+            for at, generation, sampling in zip(mine, drawn, samplings, strict=True):
+                found[at] = Draw(generation, sampling.temperature)
         seen: set[tuple[int, str]] = set()
         wanted = []
         for row, place in sorted(found):
@@ -70,6 +86,17 @@ def sample(engine: Engine, prompts: Sequence[Conversation], params: SampleComple
         if not wanted:
             break
     return [[found[row, place] for place in range(params.completions)] for row in range(len(prompts))]
+
+
+def as_shown(answer: RatedAnswer) -> Draw:
+    """The answer that somebody rated, as a response among the others."""
+    return Draw(Generation(answer.answer, (), (), "stop", 0), answer.temperature)
+
+
+def policies(earlier: EarlierRound) -> list[Path]:
+    """What responses are sampled from."""
+    policy = artifacts.SFT if earlier.run is None else artifacts.PREVIOUS_POLICY
+    return [policy, artifacts.PREVIOUS_CHALLENGER] if artifacts.PREVIOUS_CHALLENGER.exists() else [policy]
 
 
 def label_task(prompt: Conversation, draws: Sequence[Draw]) -> LabelTask:
@@ -128,10 +155,11 @@ def main() -> None:
         earlier = EarlierRound.read()
         if stage.params.label_source == "reward_model":
             require_gate(earlier, stage.params.reward_labels)
-        prompts = [Conversation.from_row(row) for row in read_rows(artifacts.PROMPTS_LABELING)]
-        policy = artifacts.SFT if earlier.run is None else artifacts.PREVIOUS_POLICY
-        engine = load_engine(policy, params.dtype, params.batch_size, params.engine)
-        sampled = sample(engine, prompts, params, stage.params.seed)
+        own = [Conversation.from_row(row) for row in read_rows(artifacts.PROMPTS_LABELING)]
+        rated = [RatedAnswer.from_row(row) for row in read_rows(artifacts.FEEDBACK)]
+        prompts = [answer.prompt for answer in rated] + own[: max(0, len(own) - len(rated))]
+        engines = [load_engine(policy, params.dtype, params.batch_size, params.engine) for policy in policies(earlier)]
+        sampled = sample(engines, prompts, params, stage.params.seed, [as_shown(answer) for answer in rated])
         tasks = [label_task(prompt, draws) for prompt, draws in zip(prompts, sampled, strict=True)]
         batch = arrange(tasks, earlier, stage.params)
         write_rows(artifacts.LABEL_BATCH, (task.to_row() for task in batch))

@@ -18,9 +18,8 @@ from pipelines.core import artifacts, registry
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_json, write_json
 from pipelines.core.stage import Stage, open_stage
-from serving.settings import MODERATION_FOLDER, RELEASE_FILE, SOURCE, Release
+from serving.settings import MODERATION_FOLDER, RELEASE_FILE, SOURCE, Release, bento_tag
 
-NAME = "colloquy"
 SERVICE = "serving.service:Colloquy"
 CODE = ("serving", "pipelines/core", "pipelines/model")
 NOT_CODE = shutil.ignore_patterns("__pycache__", "*.pyc")
@@ -32,6 +31,7 @@ PACKAGES = (
     "argon2-cffi",
     "bentoml",
     "fastapi",
+    "httpx",
     "jinja2",
     "numpy",
     "psycopg",
@@ -47,11 +47,6 @@ PACKAGES = (
 )
 
 
-def tag_of(number: int, lock_hash: str) -> str:
-    """The bento's tag: version and the start of its lock hash, so that two registries' v7 differ."""
-    return f"{NAME}:v{number}-{lock_hash[:8]}"
-
-
 def requirements() -> list[str]:
     """Pinned packages; a local build such as 2.13.0+cpu exists nowhere else, so its suffix goes."""
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in PACKAGES]
@@ -59,7 +54,7 @@ def requirements() -> list[str]:
 
 def release_of(stage: Stage, number: int, tags: dict[str, str]) -> Release:
     """What the bento says of itself, from the version's tags and the run's chat parameters."""
-    tag = tag_of(number, tags["lock_hash"])
+    tag = bento_tag(number, tags["lock_hash"])
     return Release(
         bento=tag,
         model=tag,

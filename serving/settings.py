@@ -51,6 +51,11 @@ class Release:
         return f"colloquy-v{self.version}"
 
 
+def bento_tag(number: int, lock_hash: str) -> str:
+    """The tag of a version's bento: with the start of its lock hash, so that two registries' v7 differ."""
+    return f"colloquy:v{number}-{lock_hash[:8]}"
+
+
 def read_release(source: Path = SOURCE) -> Release:
     """The release that lies beside the code in `source`.
 

@@ -1,6 +1,8 @@
 """`make up`, `make down`, `make status`: the local stack under one supervisor, on loopback. Standard library only.
 
-python -m deploy.local.stack up | down | status
+python -m deploy.local.stack up | down | status | run MODULE …
+
+`run` starts `python -m MODULE …` with the addresses of the stack in its environment.
 """
 
 import os
@@ -13,7 +15,7 @@ from collections.abc import Sequence
 from deploy.local import settings as local
 from deploy.local import supervisor
 from deploy.local.environments import ENVIRONMENTS
-from deploy.local.services import clean_environment
+from deploy.local.services import clean_environment, shared_environment
 from deploy.local.settings import ADMIN, ADMIN_EMAIL, ROOT, Secrets, SettingError, Settings
 
 START_TIMEOUT_S = 240.0
@@ -127,10 +129,17 @@ def print_status(settings: Settings) -> bool:
     return running and all(entry["status"] in ("healthy", "waiting") for entry in services.values())
 
 
+def run(settings: Settings, words: Sequence[str]) -> None:
+    """Become `python -m words…` in the project's environment."""
+    python = str(settings.python("project"))
+    environment = clean_environment() | shared_environment(settings) | {"PYTHONPATH": str(ROOT)}
+    os.execve(python, [python, "-m", *words], environment)
+
+
 def main() -> None:
     try:
         settings = local.load()
-        action = sys.argv[1] if len(sys.argv) == 2 else ""
+        action = sys.argv[1] if len(sys.argv) == 2 or sys.argv[1:2] == ["run"] else ""
         if action == "up":
             print("the stack is up already" if supervisor.is_running(settings) else "starting the stack", flush=True)
             keys = start(settings)
@@ -141,8 +150,10 @@ def main() -> None:
             print("the stack is down" if stop(settings) else "the stack was down already")
         elif action == "status":
             sys.exit(0 if print_status(settings) else 1)
+        elif action == "run" and len(sys.argv) > 2:
+            run(settings, sys.argv[2:])
         else:
-            sys.exit("usage: python -m deploy.local.stack up | down | status")
+            sys.exit("usage: python -m deploy.local.stack up | down | status | run MODULE …")
     except SettingError as error:
         sys.exit(f"error: {error}")
 

@@ -59,8 +59,13 @@ PREVIOUS_ROUND = ROOT / "previous_round"
 PREVIOUS_ROUND_MANIFEST = PREVIOUS_ROUND / "manifest.json"  # `core/rounds.py` reads it; the rest only from round 2 on
 PREVIOUS_POLICY = PREVIOUS_ROUND / "policy"
 PREVIOUS_REWARD_MODEL = PREVIOUS_ROUND / "reward_model"
+PREVIOUS_CHALLENGER = PREVIOUS_ROUND / "challenger"  # the policy of another run, where one is named
 PREVIOUS_PREFERENCES_TRAIN = PREVIOUS_ROUND / "train.jsonl"
 PREVIOUS_PREFERENCES_HELD_OUT = PREVIOUS_ROUND / "held_out.jsonl"
+EARLIER_ROUNDS = PREVIOUS_ROUND / "rounds.jsonl"  # {run, outs} of every earlier round, newest first; empty in the first
+
+PULL_FEEDBACK = ROOT / "pull_feedback"
+FEEDBACK = PULL_FEEDBACK / "answers.jsonl"  # RatedAnswer rows; none where no snapshot is named
 
 SAMPLE_COMPLETIONS = ROOT / "sample_completions"
 LABEL_BATCH = SAMPLE_COMPLETIONS / "batch.jsonl"  # LabelTask rows
@@ -104,6 +109,7 @@ WAITING = RUN / "wait.json"  # {progress, says}: what the last look at the label
 PROMOTION = RUN / "promotion.json"  # {by, reason, at, verdict, verdict_sha256}: a release that the gate did not pass
 PROMOTED_CARD = RUN / "report_card.html"
 REGISTERED = RUN / "register.json"
+LINEAGE = RUN / "lineage.json"  # what the version came from; `core/lineage.py`
 BENTO = RUN / "build_bento.json"
 DEPLOYED = RUN / "deploy.json"
 SMOKE_TEST = RUN / "smoke_test.json"

@@ -328,6 +328,27 @@ class PreviousRound(Section):
 
     run: str | None  # its run id; None: this is the first round
     lock_sha256: str | None  # of its dvc.lock, pinned when the workspace of this run is opened
+    challenger: str | None  # another run, from whose policy half of the responses are sampled
+    challenger_sha256: str | None  # of that run's dvc.lock, pinned likewise
+
+
+class PullFeedback(Section):
+    """Which rated answers of the product people look at, instead of the prompts of prepare_sft."""
+
+    snapshot: str | None  # its name, as feedback_export says it; None: none
+    sha256: str | None  # of its answers, pinned when the workspace of this run is opened
+
+
+class FeedbackExport(Section):
+    """Which answers of the product may be looked at: `serving/operations/feedback_export.py`."""
+
+    consent: Literal["shared", "terms"]  # whose: of accounts that share their conversations; of everybody, by the terms
+    days: Positive  # answers that were rated or flagged in these days
+    retention_days: Positive  # the texts of older snapshots are removed
+    max_answers: Positive
+    license: str  # of what people wrote to the product
+    pii_types: list[str]  # as in prepare_corpus
+    near_duplicate_similarity: Share
 
 
 class RewardLabels(Section):
@@ -672,6 +693,7 @@ class Params(Section):
     validate_sft: ValidateSft
     sft: Sft
     previous_round: PreviousRound
+    pull_feedback: PullFeedback
     label_source: Literal["people", "reward_model"]
     reward_labels: RewardLabels
     sample_completions: SampleCompletions
@@ -689,6 +711,7 @@ class Params(Section):
     judge: Judge
     gate: Gate
     chat: Chat
+    feedback_export: FeedbackExport
     release: ReleaseProcess
 
     def section(self, name: str) -> dict[str, Any]:

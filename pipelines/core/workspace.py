@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
-from pipelines.core import artifacts, config, registry, tracking
+from pipelines.core import artifacts, config, feedback, registry, tracking
 from pipelines.core.digests import file_sha256, folder_sha256
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import write_json
 
-CONTRACT = 2
+CONTRACT = 3
 REMOTE = "store"  # the name that DVC knows it by
 REMOTES = ("s3://", "gs://", "azure://")
 FROM_PROFILE = "profile"  # a form field left at "whatever the profile says"
@@ -106,7 +106,7 @@ def resolve(root: Path, request: RunRequest) -> dict[str, Any]:
 
 
 def pin(values: dict[str, Any], home: Path) -> None:
-    """Fix in place what may change outside the workspace: champion, files of model folders, the round before."""
+    """Fix in place what may change outside the workspace: champion, model folders, earlier runs, feedback."""
     if values["evaluate"]["baseline"] == "champion":
         champion = registry.by_alias("champion")
         values["evaluate"]["champion_version"] = champion.number if champion else None
@@ -115,11 +115,17 @@ def pin(values: dict[str, Any], home: Path) -> None:
         if model is not None and model["kind"] == "folder" and model["sha256"] is None and Path(model["path"]).is_dir():
             model["sha256"] = folder_sha256(Path(model["path"]))
     before = values["previous_round"]
-    if before["run"] is not None and before["lock_sha256"] is None:
-        lock = folder(home, before["run"]) / "dvc.lock"
-        if not lock.exists():
-            raise BadInput(f"previous_round.run={before['run']}: there is no finished run of that name ({lock})")
-        before["lock_sha256"] = file_sha256(lock)
+    for named, pinned in (("run", "lock_sha256"), ("challenger", "challenger_sha256")):
+        if before[named] is not None and before[pinned] is None:
+            lock = folder(home, before[named]) / "dvc.lock"
+            if not lock.exists():
+                raise BadInput(
+                    f"previous_round.{named}={before[named]}: there is no finished run of that name ({lock})"
+                )
+            before[pinned] = file_sha256(lock)
+    pulled = values["pull_feedback"]
+    if pulled["snapshot"] is not None and pulled["sha256"] is None:
+        pulled["sha256"] = feedback.answers_sha256(home, pulled["snapshot"])
 
 
 def check_resources(resources: config.Resources, home: Path) -> None:

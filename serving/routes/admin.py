@@ -3,6 +3,7 @@
 Who is one is said on the server: `python -m serving.operations.users grant-admin EMAIL`.
 """
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Literal
@@ -10,9 +11,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
+from pipelines.core.errors import BadInput
+from pipelines.core.lineage import tracking_address
 from serving.backend import TheBackend, TheProduct
 from serving.errors import ApiError
 from serving.identity import administrator
+from serving.operations.trace import Step, trace
 from serving.schemas import Body, Id, example
 from serving.stores.documents import Feedback
 
@@ -76,6 +80,19 @@ class Action(Body):
     action_taken: Annotated[str, Field(max_length=500)]
 
 
+class TraceStep(Body):
+    """One thing that an answer came from, and its page in MLflow."""
+
+    name: str
+    says: str
+    page: str
+
+
+class Trace(Body):
+    model: str
+    steps: list[TraceStep]
+
+
 def _judgement(feedback: Feedback) -> Judgement:
     return Judgement(**{name: getattr(feedback, name) for name in Judgement.model_fields})
 
@@ -116,6 +133,24 @@ async def list_flagged(product: TheProduct, limit: Limit = 50) -> FlaggedMessage
             )
         )
     return FlaggedMessages(messages=found)
+
+
+@router.get("/trace/{message_id}")
+async def read_trace(message_id: Id, product: TheProduct) -> Trace:
+    """What an answer came from: the model's data, labels, training and release."""
+    message = await product.stores.documents.answer(message_id)
+    if message is None:
+        raise ApiError(404, f"there is no answer {message_id!r}", "message_id")
+    model = message.metadata["model_version"]
+
+    def ask() -> list[Step]:
+        return trace(model, tracking_address())
+
+    try:
+        steps = await asyncio.to_thread(ask)
+    except BadInput as error:
+        raise ApiError(503, str(error), code="no_lineage") from error
+    return Trace(model=model, steps=[TraceStep(**step._asdict()) for step in steps])
 
 
 @router.get("/feedback")

@@ -152,5 +152,8 @@ class DocumentStore(Protocol):
     async def judgement(self, feedback_id: str) -> Feedback | None:
         """For administrators: one feedback of whomever."""
 
+    async def answer(self, message_id: str) -> StoredMessage | None:
+        """For administrators: one answer, of whomever."""
+
     async def counts(self) -> Counts: ...
     async def log(self, records: Sequence[RequestLog | ModelMetric]) -> None: ...

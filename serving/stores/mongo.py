@@ -183,6 +183,11 @@ class MongoStore:
             found = await self._feedback.find_one({"feedback_id": feedback_id})
         return Feedback(**_fields(found)) if found else None
 
+    async def answer(self, message_id: str) -> StoredMessage | None:
+        with answering():
+            found = await self._messages.find_one({"message_id": message_id, "role": "assistant"})
+        return StoredMessage(**_fields(found)) if found else None
+
     async def counts(self) -> Counts:
         with answering():
             return Counts(

@@ -41,10 +41,31 @@ function card(title, detail, ...texts) {
   );
 }
 
+function traceOf(messageId) {
+  const shown = element("div");
+  const details = element("details", {}, element("summary", { textContent: "Where it came from" }), shown);
+  details.addEventListener("toggle", async () => {
+    if (!details.open || shown.children.length) return;
+    try {
+      const { steps } = await call("GET", `/api/admin/trace/${encodeURIComponent(messageId)}`);
+      shown.replaceChildren(
+        ...steps.map(({ name, says, page }) =>
+          element("p", {}, `${name}: `, element("a", { href: page, target: "_blank", rel: "noopener", textContent: says })),
+        ),
+      );
+    } catch (error) {
+      say(reasonOf(error));
+    }
+  });
+  return details;
+}
+
 function showFlagged({ messages }) {
-  const cards = messages.map((message) =>
-    card(`${message.category} (${message.place})`, when(message.timestamp), message.question, message.content),
-  );
+  const cards = messages.map((message) => {
+    const item = card(`${message.category} (${message.place})`, when(message.timestamp), message.question, message.content);
+    item.append(traceOf(message.message_id));
+    return item;
+  });
   $("flagged").replaceChildren(...(cards.length ? cards : [card("None", "")]));
 }
 
@@ -55,7 +76,7 @@ function showJudged({ feedback }) {
     note.addEventListener("change", () =>
       call("PUT", `/api/admin/feedback/${encodeURIComponent(each.feedback_id)}`, { action_taken: note.value }).catch((error) => say(reasonOf(error))),
     );
-    item.append(note);
+    item.append(note, traceOf(each.message_id));
     return item;
   });
   $("judged").replaceChildren(...(cards.length ? cards : [card("None", "")]));

@@ -1,4 +1,4 @@
-"""Prints the DAG `train_assistant` as JSON; run by Airflow's Python, which has nothing of the project."""
+"""Prints the DAG named on the command line as JSON; run by Airflow's Python, which has nothing of the project."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ with contextlib.redirect_stdout(sys.stderr):
 
     bag = DagBag(str(DAGS))
 
-dag = bag.dags.get("train_assistant")
+dag = bag.dags.get(sys.argv[1])
 print(
     json.dumps(
         {
@@ -27,6 +27,8 @@ print(
                     "trigger_rule": str(getattr(task.trigger_rule, "value", task.trigger_rule)),
                     "executor_config": task.executor_config,
                     "group": task.task_group.group_id,
+                    "inlets": [asset.name for asset in task.inlets],
+                    "outlets": [asset.name for asset in task.outlets],
                 }
                 for task in (dag.tasks if dag else [])
             },

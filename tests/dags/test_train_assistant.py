@@ -20,6 +20,7 @@ GROUPS = {
     "finetuning": ["pull_demonstrations", "prepare_sft", "validate_sft", "sft"],
     "labeling": [
         "previous_round",
+        "pull_feedback",
         "sample_completions",
         "push_tasks",
         "wait",
@@ -43,7 +44,11 @@ def dag(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for name in ("PYTHONPATH", "PYTHONHOME"):
         environment.pop(name, None)
     done = subprocess.run(
-        [AIRFLOW, ROOT / "tests" / "dags" / "show_dag.py"], env=environment, capture_output=True, text=True, timeout=120
+        [AIRFLOW, ROOT / "tests" / "dags" / "show_dag.py", "train_assistant"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     shown: dict[str, Any] = json.loads(done.stdout)

@@ -72,6 +72,20 @@ class Loop:
             timeout=timeout,
         )
 
+    def run(self, module: str, *words: str) -> str:
+        """What `python -m module` prints, with the addresses of this stack."""
+        python = str(Path(self.environment["COLLOQUY_ENVS"], "project", "bin", "python"))
+        done = subprocess.run(
+            [python, "-m", "deploy.local.stack", "run", module, *words],
+            cwd=self.clone,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def start(self, run_id: str, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             ["make", "--no-print-directory", "demo", "PROFILE=tiny", f"RUN_ID={run_id}", *words],

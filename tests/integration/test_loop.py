@@ -11,7 +11,8 @@ from mlflow import MlflowClient
 
 from pipelines.core import artifacts
 from pipelines.core.config import read_yaml
-from pipelines.core.jsonl import read_rows
+from pipelines.core.jsonl import read_json, read_rows
+from tests.mlflow_pages import require_page
 
 from .conftest import ROOT, Loop
 
@@ -72,6 +73,21 @@ def test_the_registry_says_who_serves_and_what_it_came_from(loop: Loop) -> None:
         champion.tags["git_commit"]
         == subprocess.check_output(["git", "-C", loop.clone, "rev-parse", "HEAD"], text=True).strip()
     )
+
+
+def test_a_trace_of_a_served_answer_leads_to_pages_that_are_there(loop: Loop) -> None:
+    with httpx.Client(base_url=loop.addresses["chat"], timeout=60) as client:
+        conversation = client.post("/api/conversations", json={}).json()["conversation_id"]
+        client.post(f"/api/conversations/{conversation}/messages", json={"content": "Hello!"}).raise_for_status()
+        shown = client.get(f"/api/conversations/{conversation}").json()["messages"]
+    done = loop.make("trace", f"MESSAGE={shown[-1]['message_id']}")
+    assert done.returncode == 0, done.stderr
+    pages = [line.strip() for line in done.stdout.splitlines() if "/#/" in line]
+    assert len(set(pages)) >= 9
+    for page in pages:
+        require_page(page)
+    licenses = {source["license"] for source in read_json(loop.first.workspace / artifacts.INGEST_MANIFEST)["sources"]}
+    assert licenses and all(license in done.stdout for license in licenses)
 
 
 def test_a_release_tag_brings_back_every_input(loop: Loop, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The snapshot of the round before: nothing in the first round, all that the next one needs afterwards."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ def finished_run(home: Path, run: str, number: int = 1) -> Path:
     workspace = home / "workspaces" / run
     workspace.mkdir(parents=True)
     write_params(workspace, config.resolve(ROOT, "tiny", ["align.method=dpo"]))
-    (workspace / "dvc.lock").write_text(f"of {run}")
+    outs = [{"path": "artifacts/pull_annotations", "md5": f"{run}.dir"}]
+    (workspace / "dvc.lock").write_text(json.dumps({"stages": {"pull_annotations": {"cmd": run, "outs": outs}}}))
+    write_rows(workspace / artifacts.EARLIER_ROUNDS, [{"run": "older", "outs": {}}] * (number - 1))
     for folder in (artifacts.DPO, artifacts.REWARD_MODEL):
         (workspace / folder).mkdir(parents=True)
         (workspace / folder / "config.json").write_text(folder.name)
@@ -48,7 +51,8 @@ def test_the_first_round_has_nothing_before_it(tmp_path: Path, monkeypatch: pyte
     enter(tmp_path, monkeypatch)
     assert exit_code(previous_round.main) == 0
     assert EarlierRound.read() == previous_round.FIRST
-    assert [path.name for path in artifacts.PREVIOUS_ROUND.iterdir()] == ["manifest.json"]
+    assert {path.name for path in artifacts.PREVIOUS_ROUND.iterdir()} == {"manifest.json", "rounds.jsonl"}
+    assert list(read_rows(artifacts.EARLIER_ROUNDS)) == []
 
 
 def test_the_next_round_has_policy_reward_model_and_preferences(
@@ -60,10 +64,25 @@ def test_the_next_round_has_policy_reward_model_and_preferences(
     found = EarlierRound.read()
     assert (found.number, found.run, found.simulated) == (3, "two", True)
     assert found.reward_model == {"held_out_accuracy_low": 0.7}
+    labels = {"artifacts/pull_annotations": "two.dir"}
+    assert list(read_rows(artifacts.EARLIER_ROUNDS)) == [{"run": "two", "outs": labels}, {"run": "older", "outs": {}}]
     assert (artifacts.PREVIOUS_POLICY / "config.json").read_text() == "dpo"
     assert (artifacts.PREVIOUS_REWARD_MODEL / "config.json").read_text() == "reward_model"
     assert [row["id"] for row in read_rows(artifacts.PREVIOUS_PREFERENCES_TRAIN)] == ["a"]
     assert [row["id"] for row in read_rows(artifacts.PREVIOUS_PREFERENCES_HELD_OUT)] == ["b"]
+
+
+def test_the_challengers_policy_lies_beside_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    lock = finished_run(home, "other") / "dvc.lock"
+    pinned = ["previous_round.challenger=other", f"previous_round.challenger_sha256={file_sha256(lock)}"]
+    finished_run(home, "one")
+    enter(tmp_path, monkeypatch, *after(home, "one"), *pinned)
+    assert exit_code(previous_round.main) == 0
+    assert (artifacts.PREVIOUS_CHALLENGER / "config.json").read_text() == "dpo"
+    lock.write_text("another")
+    assert exit_code(previous_round.main) == ExitCode.BAD_INPUT
+    assert "previous_round.challenger=other" in read_json(artifacts.FAILURES / "previous_round.json")["error"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from pipelines import sample_completions
 from pipelines.core import artifacts, config
 from pipelines.core.errors import ExitCode
+from pipelines.core.feedback import RatedAnswer
 from pipelines.core.jsonl import read_json, read_rows, write_json, write_rows
 from pipelines.core.records import Conversation, LabelTask, Message
 from pipelines.model.asking import unsureness
@@ -31,6 +32,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         make_policy(artifacts.SFT)
         write_rows(artifacts.PROMPTS_LABELING, (prompt.to_row() for prompt in PROMPTS))
         write_json(artifacts.PREVIOUS_ROUND_MANIFEST, FIRST)
+        write_rows(artifacts.FEEDBACK, [])
         LABEL_CONFIG.parent.mkdir()
         LABEL_CONFIG.write_text("<View/>")
         GUIDELINES.write_text("Be kind.")
@@ -66,7 +68,7 @@ def test_a_repeated_answer_is_drawn_again(workspace: Path) -> None:
     values = config.resolve(ROOT, "tiny", ["sample_completions.temperatures=[0.001]"])
     params = config.parse(values, "test").sample_completions
     engine = TransformersEngine.load(workspace / artifacts.SFT, "float32", 8)
-    sampled = sample(engine, PROMPTS[:1], params, seed=1)
+    sampled = sample([engine], PROMPTS[:1], params, seed=1)
     assert len({draw.generation.text for draw in sampled[0]}) > 1
     assert {draw.temperature for draw in sampled[0]} > {0.001}
 
@@ -85,6 +87,7 @@ def second_round(folder: Path, patch: pytest.MonkeyPatch, *overrides: str, **man
     make_reward_model(artifacts.PREVIOUS_POLICY, artifacts.PREVIOUS_REWARD_MODEL)
     write_rows(artifacts.PROMPTS_LABELING, (prompt.to_row() for prompt in PROMPTS))
     write_json(artifacts.PREVIOUS_ROUND_MANIFEST, SECOND | manifest)
+    write_rows(artifacts.FEEDBACK, [])
     LABEL_CONFIG.parent.mkdir()
     LABEL_CONFIG.write_text("<View/>")
     GUIDELINES.write_text("Be kind.")
@@ -98,12 +101,32 @@ def test_the_next_round_samples_from_the_policy_of_the_last_and_scores_what_it_s
     tasks = [LabelTask.from_row(row) for row in read_rows(artifacts.LABEL_BATCH)]
     engine = TransformersEngine.load(artifacts.PREVIOUS_POLICY, "float32", 8)
     params = config.load_params(Path("params.yaml"))
-    expected = sample(engine, PROMPTS, params.sample_completions, params.seed)
+    expected = sample([engine], PROMPTS, params.sample_completions, params.seed)
     texts = {tuple(draw.generation.text.strip() for draw in draws) for draws in expected}
     assert {tuple(completion.text for completion in task.completions) for task in tasks} == texts
     assert all(set(task.scores) == {"m0", "m1", "m2", "m3"} and task.asked for task in tasks)
     unsure = [unsureness(task.scores) for task in tasks]
     assert unsure == sorted(unsure, reverse=True)
+
+
+def test_people_look_at_rated_answers_first_beside_what_champion_and_challenger_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second_round(tmp_path, monkeypatch)
+    make_policy(artifacts.PREVIOUS_CHALLENGER, seed=9)
+    asked = Conversation("rated", (Message("user", "two three"),), "feedback", "feedback", "CC-BY-4.0")
+    write_rows(artifacts.FEEDBACK, [RatedAnswer(asked, "What was shown.", 0.3, "down").to_row()])
+    assert exit_code(sample_completions.main) == 0
+    tasks = {task.prompt.id: task for task in map(LabelTask.from_row, read_rows(artifacts.LABEL_BATCH))}
+    assert set(tasks) == {"rated", "0", "1"}
+    shown = tasks["rated"].completions[0]
+    assert (shown.text, shown.temperature, shown.finish_reason) == ("What was shown.", 0.3, "stop")
+    params = config.load_params(Path("params.yaml"))
+    engine = TransformersEngine.load(artifacts.PREVIOUS_CHALLENGER, "float32", 8)
+    (alone,) = sample([engine], [PROMPTS[0]], params.sample_completions, params.seed)
+    texts = [completion.text for completion in tasks["0"].completions]
+    assert texts[1::2] == [draw.generation.text.strip() for draw in alone][1::2]
+    assert texts[0::2] != [draw.generation.text.strip() for draw in alone][0::2]
 
 
 def test_with_a_reward_model_as_source_people_are_asked_about_a_share(

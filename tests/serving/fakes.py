@@ -239,6 +239,11 @@ class MemoryStore:
         self._up()
         return self._feedback.get(feedback_id)
 
+    async def answer(self, message_id: str) -> StoredMessage | None:
+        self._up()
+        found = self._messages.get(message_id)
+        return found if found and found.role == "assistant" else None
+
     async def counts(self) -> Counts:
         self._up()
         ratings = [feedback.rating for feedback in self._feedback.values()]

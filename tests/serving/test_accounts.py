@@ -297,7 +297,7 @@ async def test_what_another_site_makes_a_browser_send_is_refused(parts: Parts, h
         )
 
 
-async def test_administrators_see_figures_flagged_messages_and_feedback(parts: Parts):
+async def test_administrators_see_figures_flagged_messages_and_feedback(parts: Parts, monkeypatch: pytest.MonkeyPatch):
     async with client_of(parts.app()) as client:
         await sign_up(client, GRACE)
         about = await say(client, "something hurtful")
@@ -320,6 +320,10 @@ async def test_administrators_see_figures_flagged_messages_and_feedback(parts: P
         assert (flagged["category"], flagged["place"]) == ("hate", "input")
         (judged,) = (await client.get("/api/admin/feedback")).json()["feedback"]
         assert judged["reason"] == "incorrect" and judged["feedback_text"] == "No."
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        untold = await client.get(f"/api/admin/trace/{judged['message_id']}")
+        assert untold.status_code == 503 and "MLFLOW_TRACKING_URI" in untold.json()["error"]["message"]
+        assert (await client.get("/api/admin/trace/msg-none")).status_code == 404
         path = f"/api/admin/feedback/{judged['feedback_id']}"
         assert (await client.put(path, json={"action_taken": "noted"})).json()["action_taken"] == "noted"
 

@@ -276,6 +276,9 @@ def test_administrators_find_what_was_flagged_and_judged(run):
         await store.put_feedback(replace(judged, action_taken="seen"))
         found = await store.judgement(judged.feedback_id)
         assert found is not None and found.action_taken == "seen"
+        answer = await store.answer(judged.message_id)
+        assert answer is not None and (answer.user_id, answer.role) == (user, "assistant")
+        assert await store.answer("msg-none") is None
         after = await store.counts()
         assert Counts(*(a - b for a, b in zip(after, before, strict=True))) == Counts(1, 3, 0, 1)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -22,6 +23,8 @@ from pipelines.core.jsonl import read_json, write_json, write_rows
 from pipelines.core.stage import Stage
 from pipelines.core.workspace import write_params
 from serving import build_bento, deploy, release_state, smoke_test
+from serving.operations import trace
+from tests.mlflow_pages import require_page
 from tests.serving import servers
 from tests.serving.servers import free_port
 
@@ -122,6 +125,9 @@ def write_lock(model_hash: str) -> None:
         return {"path": path, "hash": "md5", "md5": digest}
 
     stages = {
+        "prepare_corpus": {"cmd": "p", "outs": [entry("artifacts/prepare_corpus", "c.dir")]},
+        "prepare_sft": {"cmd": "p", "outs": [entry("artifacts/prepare_sft", "s.dir")]},
+        "pull_annotations": {"cmd": "p", "outs": [entry("artifacts/pull_annotations", "a.dir")]},
         "sft": {"cmd": "a", "outs": [entry("artifacts/sft", "1.dir"), entry("artifacts/metrics/sft.json", "m1")]},
         "ppo": {
             "cmd": "b",
@@ -136,12 +142,32 @@ def write_lock(model_hash: str) -> None:
         },
         "gate": {
             "cmd": "d",
-            "deps": [entry("artifacts/evaluate", "e.dir")],
+            "deps": [
+                entry("artifacts/evaluate", "e.dir"),
+                entry("artifacts/prepare_corpus/funnel.json", "f"),
+                entry("artifacts/prepare_sft", "s.dir"),
+                entry("artifacts/pull_annotations", "a.dir"),
+            ],
             "outs": [entry("artifacts/gate", "g.dir")],
         },
         "other": {"cmd": "e", "outs": [entry("artifacts/other", "o.dir")]},
     }
     Path("dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))  # JSON is YAML
+
+
+def write_lineage() -> None:
+    """What the stages before the gate left that says where their outputs came from."""
+    source = {"name": "manual", "license": "MIT", "origin": "pypi:manual==1", "sha256": "5" * 64, "use": "corpus"}
+    write_json(artifacts.INGEST_MANIFEST, {"base_model": None, "sources": [source, source | {"use": "moderation"}]})
+    write_json(artifacts.CORPUS_FUNNEL, {"kept": {"train": {"documents": 3, "words": 50}}, "steps": []})
+    write_json(artifacts.metrics_of("prepare_sft"), {"demonstrations": 2.0})
+    write_rows(artifacts.SFT_TRAIN, [{"license": "MIT"}, {"license": "CC-BY-4.0"}])
+    write_json(artifacts.LABEL_BATCH_MANIFEST, {"batch_id": "b4", "tasks": 4, "guideline_version": "g"})
+    interval = {"value": 0.75, "low": 0.5, "high": 1.0}
+    labelers = [{"labeler": "labeler-1", "agreement_with_others": interval}]
+    agreement = {"labels": 6, "simulated_share": 0.5, "agreement": {"pairwise": interval}, "labelers": labelers}
+    write_json(artifacts.AGREEMENT, agreement)
+    write_rows(artifacts.EARLIER_ROUNDS, [])
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +215,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         write_rows(artifacts.PREFERENCES_TRAIN, [{"simulated": one, "by_reward_model": False} for one in (False, True)])
         write_json(artifacts.metrics_of("prepare_preferences"), {"pairwise_agreement": 0.75})
         write_json(artifacts.VERDICT, PASS)
+        artifacts.REPORT_CARD.write_text("a report card")
+        write_lineage()
         write_lock("p.dir")
         yield root
     finally:
@@ -211,7 +239,15 @@ def registered() -> dict:
 
 def test_only_what_leads_to_the_gate_counts_for_the_lock_hash(scene: Path):
     lock = json.loads(Path("dvc.lock").read_text())
-    assert register.stages_to(lock, "gate") == ["evaluate", "gate", "ppo", "sft"]
+    assert register.stages_to(lock, "gate") == [
+        "evaluate",
+        "gate",
+        "ppo",
+        "prepare_corpus",
+        "prepare_sft",
+        "pull_annotations",
+        "sft",
+    ]
     digest = register.lock_hash(lock)
     lock["stages"]["other"]["outs"][0]["md5"] = "changed"
     lock["stages"]["sft"]["outs"][1]["md5"] = "other times"
@@ -263,6 +299,31 @@ def test_a_tag_of_another_registry_is_left_alone(scene: Path):
         assert register.tag_inputs(77, digest, commit) == tag
     finally:
         write_lock("p.dir")
+
+
+def test_every_step_of_a_trace_has_a_page_that_is_there(scene: Path):
+    with tracking.open_run("register") as tracker:
+        assert register.register(replace(stage_of("register"), tracker=tracker)) == ExitCode.OK
+    found = {step.name: step for step in trace.trace("colloquy-v1", os.environ["MLFLOW_TRACKING_URI"])}
+    digest = read_json(artifacts.REGISTERED)["lock_hash"]
+    assert found["bento"].says == f"colloquy:v1-{digest[:8]}"
+    assert found["gate"].says == "pass (demo rules)"
+    assert found["label batch"].says == "b4, 4 tasks, 50% simulated"
+    assert found["labeler"].says == "labeler-1 agrees with the others: 75% (50% to 100%)"
+    assert found["SFT data"].says == "s.dir, 2 demonstrations, CC-BY-4.0, MIT"
+    assert found["corpus"].says == "c.dir, 3 documents: manual (MIT, pypi:manual==1)"
+    assert git(scene / "repo", "rev-parse", "HEAD") in found["git commit"].says
+    for step in found.values():
+        require_page(step.page)
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [("colloquy-v999", "no version 999"), ("gpt-4", "no model of this registry")],
+)
+def test_a_model_that_cannot_be_traced_is_named(scene: Path, model: str, says: str):
+    with pytest.raises(BadInput, match=says):
+        trace.trace(model, os.environ["MLFLOW_TRACKING_URI"])
 
 
 @pytest.mark.parametrize("says", ["refuse", "inconclusive"])
