@@ -60,7 +60,7 @@ SETTINGS += os.environ.get("SET", "").split()
 PACKAGES = ("pipelines", "labeling", "evals", "constraints")
 SHARED = ["ingest", "train_moderation", "prepare_corpus", "train_tokenizer", "tokenize_corpus", "pretrain"]
 BEFORE_LABELS = ["labeling.pull_demonstrations", "pipelines.prepare_sft", "pipelines.sft", "pipelines.previous_round"]
-BEFORE_LABELS += ["pipelines.sample_completions"]
+BEFORE_LABELS += ["pipelines.pull_feedback", "pipelines.sample_completions"]
 AFTER_LABELS = ["labeling.prepare_preferences", "pipelines.reward_model", "pipelines.ppo", "evals.evaluate"]
 
 
