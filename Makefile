@@ -9,7 +9,7 @@ PROJECT := $(ENVS)/project/bin
 export PYTHONNOUSERSITE = 1
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: demo up down status setup check test bench clean-runs push pull promote trace help
+.PHONY: demo up down status setup check test bench clean-runs push pull promote rollback trace help
 
 help: ## what there is
 	@grep -E '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z -]+):[^#]*## /  \1\t/' | expand -t 16
@@ -47,6 +47,9 @@ push pull: setup ## artifacts to or from the DVC remote; RUN_ID=… or what is c
 
 promote: setup ## release a run that the gate did not pass: RUN_ID=… BY="your name" REASON="why"
 	@COLLOQUY_REPO=$(CURDIR) COLLOQUY_HOME=$(or $(COLLOQUY_HOME),$(CURDIR)/.colloquy) $(PROJECT)/python -m pipelines.core.workspace promote --run-id '$(RUN_ID)' --by "$$BY" --reason "$$REASON"
+
+rollback: ## serve the version before again: BY="your name" REASON="why"
+	@$(PROJECT)/python -m deploy.local.stack run serving.operations.rollback --by "$$BY" --reason "$$REASON"
 
 trace: ## what a served answer came from: MESSAGE=<id of the answer, or of a model>
 	@$(PROJECT)/python -m deploy.local.stack run serving.operations.trace '$(MESSAGE)'

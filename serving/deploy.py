@@ -1,7 +1,7 @@
 """Puts the built bento into service: asks for it, waits until it answers, then moves the aliases.
 
-In: `.run/build_bento.json`. Out: the release state that the stack follows, the alias `champion` on the version and
-`previous` on the one before, `.run/deploy.json`. Nothing changes when the bento is already served. When the new
+In: `.run/build_bento.json`. Out: the release state that `serving.serve` follows, the alias `champion` on the version
+and `previous` on the one before, `.run/deploy.json`. Nothing changes when the bento is already served. When the new
 bento does not answer, the state goes back to the old one and no alias moves.
 """
 
@@ -81,7 +81,7 @@ def deploy(stage: Stage, home: Path, chat_url: str, seconds: float = ANSWERS_WIT
         champion = registry.by_alias("champion")
         previous = champion.number if champion and champion.number != number else None
         requested_at = datetime.now(UTC).isoformat(timespec="seconds")
-        release_state.write(home, ReleaseState(bento, number, previous, requested_at))
+        release_state.write(home, ReleaseState(bento, number, previous, requested_at, state.bento if state else None))
     try:
         wait_for(chat_url, bento, seconds)
     except DeployFailed:

@@ -1,7 +1,7 @@
 """The file that says which bento is to be served: `$COLLOQUY_HOME/serving/release.json`.
 
-`deploy` writes it; the stack watches it and restarts the chat process, which is `serving.serve`. Standard library
-only, since the stack's supervisor may read it too.
+`deploy` and `rollback` write it; `serving.serve` follows it. Standard library only, since the stack's supervisor may
+read it too.
 """
 
 import json
@@ -21,6 +21,7 @@ class ReleaseState:
     version: int
     previous: int | None
     requested_at: str  # ISO 8601, UTC
+    previous_bento: str | None = None  # stays loaded, for a rollback
 
 
 def path(home: Path) -> Path:

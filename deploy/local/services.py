@@ -32,7 +32,7 @@ NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "VIRTUAL
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One supervised process. `waits_for` holds its start back until the file exists; a change restarts it."""
+    """One supervised process. `waits_for` holds its start back until the file exists."""
 
     name: str
     command: list[str]
@@ -289,6 +289,6 @@ def all_services(settings: Settings, keys: Secrets) -> list[Service]:
             shared,
             answers(f"{settings.url('CHAT')}/readyz"),
             waits_for=settings.release,
-            stop_grace_s=20.0,  # answers that are being written may end
+            stop_grace_s=20.0,  # it follows changes of the release by itself; answers that are being written may end
         ),
     ]

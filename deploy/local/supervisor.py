@@ -93,7 +93,6 @@ class Keeper(threading.Thread):
         self._mark = processes.mark(settings.home, service.name)
         self._stopping = threading.Event()
         self._nudged = threading.Event()
-        self._trigger: bytes | None = None
         self._settled = service.after is None
 
     def note(self) -> dict[str, Any]:
@@ -116,12 +115,6 @@ class Keeper(threading.Thread):
         """Let the thread end the service and itself."""
         self._stopping.set()
         self._nudged.set()
-
-    def _read_trigger(self) -> bytes | None:
-        try:
-            return self.service.waits_for.read_bytes() if self.service.waits_for else b""
-        except FileNotFoundError:
-            return None
 
     def _start(self) -> None:
         environment = clean_environment() | self.service.environment | {processes.MARK: self._mark}
@@ -150,12 +143,12 @@ class Keeper(threading.Thread):
         return True
 
     def _watch(self) -> None:
-        """Return when the process ended or must be restarted."""
+        """Return when the process ended or must be ended."""
         assert self.process is not None
         began, began_wall = time.monotonic(), time.time()
         next_look = 0.0
         while not self._stopping.wait(LOOK_S):
-            if self.process.poll() is not None or self._read_trigger() not in (None, self._trigger):
+            if self.process.poll() is not None:
                 return
             if time.monotonic() < next_look:
                 continue
@@ -181,8 +174,7 @@ class Keeper(threading.Thread):
             self.service.before()
         failures = 0
         while not self._stopping.is_set():
-            self._trigger = self._read_trigger()
-            if self._trigger is None:
+            if self.service.waits_for and not self.service.waits_for.exists():
                 self.status = "waiting"
                 self._stopping.wait(LOOK_S)
                 continue

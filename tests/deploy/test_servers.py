@@ -4,8 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,6 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from deploy import follow_release
 from deploy.local import services, settings
 
 ROOT = Path(__file__).parents[2]
@@ -196,27 +193,6 @@ def wait_until(true: Any) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def test_the_server_starts_with_the_first_release_and_anew_with_the_next(tmp_path: Path) -> None:
-    release, log, stop = tmp_path / "release.json", tmp_path / "log", threading.Event()
-    program = f"import time; open({str(log)!r}, 'a').write(open({str(release)!r}).read()); time.sleep(600)"
-    following = threading.Thread(target=follow_release.follow, args=([sys.executable, "-c", program], release, stop))
-    following.start()
-    try:
-        release.write_text("v1 ")
-        wait_until(lambda: log.exists() and log.read_text() == "v1 ")
-        release.write_text("v2 ")
-        wait_until(lambda: log.read_text() == "v1 v2 ")
-    finally:
-        stop.set()
-        following.join()
-
-
-def test_a_server_that_dies_ends_its_container(tmp_path: Path) -> None:
-    release = tmp_path / "release.json"
-    release.write_text("v1")
-    assert follow_release.follow([sys.executable, "-c", "raise SystemExit(3)"], release, threading.Event()) == 3
 
 
 def test_buckets_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:

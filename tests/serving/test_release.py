@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,7 +24,7 @@ from pipelines.core.jsonl import read_json, write_json, write_rows
 from pipelines.core.stage import Stage
 from pipelines.core.workspace import write_params
 from serving import build_bento, deploy, release_state, smoke_test
-from serving.operations import trace
+from serving.operations import rollback, trace
 from tests.mlflow_pages import require_page
 from tests.serving import servers
 from tests.serving.servers import free_port
@@ -39,6 +40,7 @@ stages:
   dpo:
     cmd: python -m pipelines.dpo
 """
+OVERRIDES = ["chat.max_new_tokens=16", "chat.access.requests_per_minute=100000"]
 PASS = {"verdict": "pass", "text": "pass (demo rules)", "rules": [], "notes": []}
 
 
@@ -203,7 +205,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         git(repo, "-c", "user.name=Someone", "-c", "user.email=someone@example.org", "commit", "--quiet", "-m", "first")
         git(repo, "worktree", "add", "--quiet", "--detach", str(workspace), "HEAD")
         patch.chdir(workspace)
-        values = resolve(ROOT, "tiny", ["chat.max_new_tokens=16"])
+        values = resolve(ROOT, "tiny", OVERRIDES)
         write_params(workspace, values)
         parent = tracking.open_parent("run-1", {"profile": "tiny"}, {})
         write_json(
@@ -225,7 +227,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def params_here() -> Params:
-    return parse(resolve(ROOT, "tiny", ["chat.max_new_tokens=16"]), "test")
+    return parse(resolve(ROOT, "tiny", OVERRIDES), "test")
 
 
 def stage_of(name: str) -> Stage:
@@ -435,22 +437,20 @@ def test_the_bento_carries_code_moderation_and_release_and_no_machine_path(bento
 
 @pytest.fixture(scope="module")
 def stack(scene: Path) -> Iterator[str]:
-    """The stores, and a chat process that starts when the release file appears, as the stack does it."""
+    """The stores, and a chat process that serves when the release file appears, as the stack does it."""
     port = free_port()
     url = f"mongodb://127.0.0.1:{port}"
     command = [str(Path(sys.executable).with_name("nx-27017")), "--db", str(scene / "documents.db"), "-p", str(port)]
     command += ["--pid-file", str(scene / "documents.pid"), "--log-file", str(scene / "documents.log")]
     store = subprocess.Popen(command, cwd=scene, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     watcher = subprocess.Popen(
-        [sys.executable, "-c", "import runpy, sys, time, pathlib\n"
-         "while not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.05)\n"
-         "runpy.run_module('serving.serve', run_name='__main__')", str(release_state.path(scene / "home"))],
+        [sys.executable, "-m", "serving.serve"],
         cwd=ROOT,
         env=os.environ
         | {"MONGODB_URL": url, "REDIS_URL": f"{servers.valkey_url()}/1", "SQL_URL": f"sqlite:///{scene}/users.db"},
         stdout=(scene / "chat.log").open("wb"),
         stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    )
     yield os.environ["CHAT_URL"]
     end(watcher)
     end(store)
@@ -522,3 +522,69 @@ def test_a_second_version_becomes_champion_and_remembers_the_first(deployed: str
     assert previous is not None and previous.number == 1 and champion is not None and champion.number == 2
     assert deploy.promote(2) == 1
     deploy.promote(1)
+
+
+class Load:
+    """Somebody who asks all the time; `failures` is what was answered but an answer."""
+
+    def __init__(self, url: str) -> None:
+        self.answers, self.failures = 0, []
+        self._url, self._stop = url, threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(3)]
+
+    def _ask(self, number: int) -> None:
+        body = {"model": "colloquy", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
+        with httpx.Client(base_url=self._url, timeout=60) as client:
+            while not self._stop.is_set():
+                try:
+                    answer = client.post("/v1/chat/completions", json=body | {"stream": number == 0})
+                    ended = number != 0 or answer.text.rstrip().endswith("data: [DONE]")
+                    said = None if answer.is_success and ended else f"{answer.status_code} {answer.text[-200:]}"
+                except httpx.HTTPError as error:
+                    said = repr(error)
+                self.answers += said is None
+                self.failures += [said] if said else []
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_no_request_fails_while_a_version_takes_over_and_is_taken_back(deployed: str, bento: dict, scene: Path):
+    write_lock("q.dir")
+    try:
+        second = registered()["version"]
+        build_bento.build_bento(stage_of("build_bento"))
+        with Load(deployed) as load:
+            until(lambda: load.answers > 5)
+            deploy.deploy(stage_of("deploy"), scene / "home", deployed, seconds=180)
+            assert deploy.status(deployed)["bento"] == read_json(artifacts.BENTO)["bento"] != bento["bento"]
+            until(lambda: load.answers > 20)
+            state = rollback.rollback(scene / "home", deployed, "Ada", "a test")
+            assert (state.bento, state.version, state.previous) == (bento["bento"], 1, second)
+            assert deploy.status(deployed)["bento"] == bento["bento"]
+            until(lambda: load.answers > 40)
+    finally:
+        write_lock("p.dir")
+        registered()
+        write_json(artifacts.BENTO, bento)
+    assert load.failures == []
+    aliases = {alias: registry.by_alias(alias) for alias in ("champion", "previous")}
+    assert {alias: version and version.number for alias, version in aliases.items()} == {
+        "champion": 1,
+        "previous": second,
+    }
+    assert aliases["previous"] is not None and aliases["previous"].tags["rolled_back"].endswith("by Ada: a test")
+
+
+def test_a_rollback_needs_a_version_before_a_name_and_a_reason(tmp_path: Path):
+    with pytest.raises(BadInput, match="no version before"):
+        rollback.rollback(tmp_path, "http://127.0.0.1:9", "Ada", "a test")
+    with pytest.raises(BadInput, match="a name and a reason"):
+        rollback.rollback(tmp_path, "http://127.0.0.1:9", "Ada", " ")
