@@ -5,8 +5,8 @@
 
 Needs a stack that is up (`make up`) with two releases, such as two runs of `make demo PROFILE=tiny` with different
 `SET="seed=…"`. `trace_s` is the whole command `make trace` of a fresh answer, process start included. `rollback_s` is
-the whole command `make rollback`, there and back in each round, while three clients ask without a pause, one of them for
-streams; `failed_requests` counts what was anything but a whole answer. Times are medians over `ROUNDS`. The champion is
+the whole command `make rollback`, there and back in each round, while three clients ask, one of them for streams;
+`failed_requests` counts what was anything but a whole answer. Times are medians over `ROUNDS`. The champion is
 afterwards the one that it was before; the versions keep a note of the last rollback.
 """
 
@@ -29,6 +29,7 @@ from serving import release_state
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 CLIENTS = 3
+PAUSE_S = 1.6  # between two questions of one client: together they stay under 120 requests a minute
 MAKE = ["make", "--no-print-directory", "-s"]
 
 
@@ -48,7 +49,7 @@ def ask(client: httpx.Client) -> str:
 
 
 class Load:
-    """Clients that ask without a pause; 429 is a limit and no failure, and waited for."""
+    """Clients that ask again and again, as often as visitors may; 429 is that limit and no failure."""
 
     def __init__(self, url: str) -> None:
         self.seen: Counter[str] = Counter()
@@ -60,6 +61,7 @@ class Load:
         with httpx.Client(base_url=self._url, timeout=60) as client:
             while not self._stop.is_set():
                 self.seen[self._outcome(client, body)] += 1
+                self._stop.wait(PAUSE_S)
 
     def _outcome(self, client: httpx.Client, body: dict[str, Any]) -> str:
         try:
@@ -67,7 +69,6 @@ class Load:
         except httpx.HTTPError as error:
             return f"failed: {type(error).__name__}"
         if answer.status_code == 429:
-            self._stop.wait(1)
             return "told to wait"
         whole = not body["stream"] or answer.text.rstrip().endswith("data: [DONE]")
         return "answered" if answer.is_success and whole else f"failed: {answer.status_code}"

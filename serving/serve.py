@@ -10,6 +10,7 @@ COLLOQUY_KEEP_PREVIOUS=0 ends the version before, where memory is short.
 """
 
 import asyncio
+import ctypes
 import logging
 import os
 import re
@@ -36,6 +37,7 @@ GRACE_S = 6  # for running answers when a server is told to end
 DRAIN_S = 600.0  # for answers of a server that nobody new is sent to
 SECONDS_BETWEEN_LOOKS = 0.25
 SECONDS_BETWEEN_STARTS = 3.0  # of a server that dies
+_PR_SET_PDEATHSIG = 1
 RELEASE_HEADER = b"x-colloquy-release"
 CONVERSATION = re.compile(rb"conv-[0-9a-f]{32}")
 IN_CONVERSATION = re.compile(rb"/api/conversations/(" + CONVERSATION.pattern + rb")(?:/|$)")
@@ -64,6 +66,11 @@ def own_home(bento: str) -> Path:
     return home
 
 
+def _end_with_parent() -> None:
+    """Let the kernel end this process when the one that started it is killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 class Server:
     """One bento in a process of its own."""
 
@@ -81,7 +88,13 @@ class Server:
         home, port = own_home(bento), free_port()
         words = command(bento, port)
         # Away from a checkout, whose packages would come before the bento's.
-        process = await asyncio.create_subprocess_exec(*words, cwd=home, env=environment | {"BENTOML_HOME": str(home)})
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            cwd=home,
+            env=environment | {"BENTOML_HOME": str(home)},
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )
         log.info("%s starts on port %d", bento, port)
         return cls(bento, process, Target(LOOPBACK, port))
 
@@ -104,7 +117,7 @@ class Server:
             try:
                 await asyncio.wait_for(self.process.wait(), GRACE_S + 4)
             except TimeoutError:
-                self.process.kill()
+                os.killpg(self.process.pid, signal.SIGKILL)  # its worker too
                 await self.process.wait()
 
 
