@@ -640,6 +640,7 @@ class ReleaseProcess(Section):
     """How a version that passed its gate gets to everybody."""
 
     rollout: Literal["direct", "canary"]  # at once, or by a share of new conversations that is watched
+    approval: Literal["none", "required"]  # of a person, in Airflow, before `deploy`
     canary: Canary
 
 
