@@ -61,7 +61,7 @@ def policy_of(workspace: Path) -> Path:
 
 
 def rounds_before(workspace: Path, number: int) -> list[Row]:
-    """The rounds that the run in `workspace`, of round `number`, goes on from; a first round may not have noted them."""
+    """The rounds that the run in `workspace`, of round `number`, goes on from; a first one may not have noted them."""
     return [] if number == 1 else list(read_rows(workspace / artifacts.EARLIER_ROUNDS))
 
 
