@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from airflow.sdk import Param, TaskGroup, dag, get_current_context, task
+from approval import Approval
 from assets import FEEDBACK, RELEASE
 from dvc_stage import RETRIES, LabelsReady, alignment_stage, call, command, dvc_stage, run_info, settle, workspace_of
 
@@ -69,11 +70,16 @@ Each task is one DVC stage or one idempotent command, run in the run's own works
 | killed, out of memory | clear the task: it goes on with what the earlier stages left |
 | `wait` is rescheduled | people are ranking, or disagree: its log and its XCom `waits_for` say who has how many left, \
 which tasks are disputed and whom to ask; it goes on by itself |
+| `approve` awaits input | `release.approval` is `required`: answer below "Required actions"; a no ends the release |
 | release tasks are skipped | the gate did not pass; `summarize` names the rules, MLflow has the report card. To \
 release all the same: `make promote RUN_ID=… BY="your name" REASON="why"`, then clear `register` with what follows it |
 
 Parameters, metrics, plots and the report card are in MLflow under the run's id.
 """
+
+
+APPROVAL = "Release the candidate of {{ dag_run.run_id }}?"
+APPROVAL_BODY = "It passed its gate and its bento is built; its report card is in MLflow, at the run's task register."
 
 
 @task(task_id="open_workspace", **RETRIES)
@@ -148,15 +154,13 @@ def train_assistant() -> None:
         aligned >> dvc_stage("evaluate", trigger_rule="none_failed_min_one_success") >> gate
 
     with group("release"):
-        smoke_tested = command("smoke_test", "serving.smoke_test", pool="release", outlets=[RELEASE])
         registered = command("register", "pipelines.register", pool="release")
-        (
-            gate
-            >> registered
-            >> command("build_bento", "serving.build_bento", pool="release")
-            >> (command("deploy", "serving.deploy", pool="release"))
-            >> smoke_tested
-        )
+        built = command("build_bento", "serving.build_bento", pool="release")
+        approved = Approval(task_id="approve", subject=APPROVAL, body=APPROVAL_BODY, pool="release", **RETRIES)
+        deployed = command("deploy", "serving.deploy", pool="release", trigger_rule="none_failed_min_one_success")
+        smoke_tested = command("smoke_test", "serving.smoke_test", pool="release", outlets=[RELEASE])
+        gate >> registered >> built >> approved
+        [built, approved] >> deployed >> smoke_tested
 
     [gate, smoke_tested] >> summarize()
 

@@ -14,10 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipelines.core import artifacts
-from pipelines.core.config import load_params, read_yaml
+from pipelines.core.config import read_yaml
 from pipelines.core.digests import file_sha256
 from pipelines.core.errors import BadInput
-from pipelines.core.jsonl import read_json, read_rows, write_json, write_rows
+from pipelines.core.jsonl import Row, read_json, read_rows, write_json, write_rows
 from pipelines.core.lineage import outs_of
 from pipelines.core.rounds import EarlierRound
 from pipelines.core.stage import open_stage
@@ -56,8 +56,13 @@ def copy(named: str, workspace: Path, copies: Mapping[Path, Path]) -> None:
 
 
 def policy_of(workspace: Path) -> Path:
-    """Where the run in `workspace` has its aligned model."""
-    return artifacts.aligned_model(load_params(workspace / "params.yaml").align.method)
+    """Where the run in `workspace` has its aligned model; its parameters may be older than this schema."""
+    return artifacts.aligned_model(read_yaml(workspace / "params.yaml")["align"]["method"])
+
+
+def rounds_before(workspace: Path, number: int) -> list[Row]:
+    """The rounds that the run in `workspace`, of round `number`, goes on from; a first one may not have noted them."""
+    return [] if number == 1 else list(read_rows(workspace / artifacts.EARLIER_ROUNDS))
 
 
 def snapshot_challenger(run: str, workspace: Path, lock_sha256: str | None) -> None:
@@ -83,12 +88,13 @@ def snapshot(run: str, workspace: Path, lock_sha256: str | None) -> EarlierRound
     }
     copy(named, workspace, copies)
     its_own = {"run": run, "outs": outs_of(read_yaml(workspace / "dvc.lock")["stages"])}
-    write_rows(artifacts.EARLIER_ROUNDS, [its_own, *read_rows(workspace / artifacts.EARLIER_ROUNDS)])
+    number = read_json(workspace / artifacts.PREVIOUS_ROUND_MANIFEST)["number"]
+    write_rows(artifacts.EARLIER_ROUNDS, [its_own, *rounds_before(workspace, number)])
     metrics = {
         stage: read_json(workspace / artifacts.metrics_of(stage)) for stage in ("reward_model", "prepare_preferences")
     }
     return EarlierRound(
-        number=read_json(workspace / artifacts.PREVIOUS_ROUND_MANIFEST)["number"] + 1,
+        number=number + 1,
         run=run,
         simulated=any(row["simulated"] for row in read_rows(artifacts.PREVIOUS_PREFERENCES_TRAIN)),
         reward_model=metrics["reward_model"],

@@ -115,8 +115,9 @@ def main() -> None:
     if not summary["failures"] and verdict and verdict["verdict"] != "pass" and not summary["promotion"]:
         rules = [f"{rule['name']}: {rule['reason']}" for rule in verdict["rules"] if rule["verdict"] in FAILED_RULES]
         summary["failures"] = [f"the gate says {verdict['verdict']}: " + "; ".join(rules)]
-    if not summary["failures"] and not summary["bento"]:
-        summary["failures"] = ["the run ended before its release; the failed task's log in Airflow says why"]
+    if not summary["failures"] and not artifacts.DEPLOYED.exists():
+        said = "the failed task's log in Airflow says why, if nobody said no to the release"
+        summary["failures"] = [f"the run ended before its release; {said}"]
     write_json(SUMMARY, summary)
     track(summary)
     print(json.dumps(summary["figures"], indent=2))

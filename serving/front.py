@@ -25,13 +25,27 @@ class Target:
     active: int = 0
 
 
-Choose = Callable[[bytes], Target | None]  # by the path of a request; None: nobody can answer
+Choose = Callable[[bytes], Target | None]  # by the head of a request; None: nobody can answer
+Told = Callable[[bytes, bytes], None]  # the head of a request, and a piece of its response before it is passed on
 
 
-def path_of(head: bytes) -> bytes:
-    """The path in a request's head, without its query."""
-    parts = head.split(b" ", 2)
-    return parts[1].partition(b"?")[0] if len(parts) > 1 else b""
+def asked_for(head: bytes) -> tuple[bytes, bytes]:
+    """The method and the path, without its query, in a request's head."""
+    method, target, *_ = [*head.split(b" ", 2), b"", b""]
+    return method, target.partition(b"?")[0]
+
+
+def header(head: bytes, name: bytes) -> bytes:
+    """The value of the header `name`, in lower case, or nothing."""
+    for line in head.split(b"\r\n")[1:]:
+        key, _, value = line.partition(b":")
+        if key.strip().lower() == name:
+            return value.strip()
+    return b""
+
+
+def nobody(head: bytes, piece: bytes) -> None:
+    """Takes no notice of responses."""
 
 
 def forwarded(head: bytes, client: str) -> bytes:
@@ -51,10 +65,14 @@ def refusal(reason: str) -> bytes:
     return f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
 
 
-async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+async def pump(
+    source: asyncio.StreamReader, sink: asyncio.StreamWriter, told: Callable[[bytes], None] | None = None
+) -> None:
     """Pass bytes on until the source ends or the sink is gone."""
     with suppress(OSError):
         while piece := await source.read(PIECE):
+            if told:
+                told(piece)
             sink.write(piece)
             await sink.drain()
         if sink.can_write_eof():
@@ -64,8 +82,9 @@ async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None
 class Front:
     """Listens, and hands each request to the server that `choose` names."""
 
-    def __init__(self, choose: Choose) -> None:
+    def __init__(self, choose: Choose, told: Told = nobody) -> None:
         self._choose = choose
+        self._told = told
 
     async def start(self, host: str, port: int) -> asyncio.Server:
         return await asyncio.start_server(self._handle, host, port, limit=HEAD_LIMIT, backlog=2048)
@@ -80,7 +99,7 @@ class Front:
             writer.close()
 
     async def _answer(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        target = self._choose(path_of(head))
+        target = self._choose(head)
         if target is None:
             writer.write(refusal("not ready: the model is loading"))
             return await writer.drain()
@@ -91,7 +110,7 @@ class Front:
             except OSError:
                 writer.write(refusal("not ready: the server starts"))
                 return await writer.drain()
-            await self._relay(forwarded(head, str(writer.get_extra_info("peername")[0])), reader, writer, source, sink)
+            await self._relay(head, reader, writer, source, sink)
         finally:
             target.active -= 1
 
@@ -104,10 +123,10 @@ class Front:
         sink: asyncio.StreamWriter,
     ) -> None:
         """Pass the request on and the response back; ends with the response."""
-        sink.write(head)
+        sink.write(forwarded(head, str(writer.get_extra_info("peername")[0])))
         asking = asyncio.create_task(pump(reader, sink))
         try:
-            await pump(source, writer)
+            await pump(source, writer, lambda piece: self._told(head, piece))
         finally:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)

@@ -14,6 +14,16 @@ FILE = "release.json"
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A release that answers a share of new conversations, beside the one that answers the others."""
+
+    bento: str
+    version: int
+    share: float  # 0 until its smoke test has passed
+    since: str  # ISO 8601, UTC: when it got its first share
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseState:
     """What is asked to be served now, and which version was served before it."""
 
@@ -22,6 +32,7 @@ class ReleaseState:
     previous: int | None
     requested_at: str  # ISO 8601, UTC
     previous_bento: str | None = None  # stays loaded, for a rollback
+    candidate: Candidate | None = None
 
 
 def path(home: Path) -> Path:
@@ -32,9 +43,11 @@ def path(home: Path) -> Path:
 def read(home: Path) -> ReleaseState | None:
     """The state, or None before the first release."""
     try:
-        return ReleaseState(**json.loads(path(home).read_text()))
+        found = json.loads(path(home).read_text())
     except FileNotFoundError:
         return None
+    candidate = found.pop("candidate", None)
+    return ReleaseState(**found, candidate=Candidate(**candidate) if candidate else None)
 
 
 def write(home: Path, state: ReleaseState) -> None:

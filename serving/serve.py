@@ -1,7 +1,8 @@
 """Serves the bento that the release state names, on CHAT_URL's port; what the stack runs as its chat process.
 
 A new release starts beside the old one and takes over once it is ready, so that no request fails at a switch; the old
-one ends its answers. The version before stays loaded, for a rollback within seconds. Before the first release this
+one ends its answers. A candidate answers its share of new conversations, and whoever names it in the header
+X-Colloquy-Release. The version before stays loaded, for a rollback within seconds. Before the first release this
 waits. A server that dies is started again.
 
 Environment: COLLOQUY_HOME, BENTOML_HOME, CHAT_URL and the stores' MONGODB_URL, REDIS_URL and SQL_URL;
@@ -9,8 +10,10 @@ COLLOQUY_KEEP_PREVIOUS=0 ends the version before, where memory is short.
 """
 
 import asyncio
+import ctypes
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -23,8 +26,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from serving import release_state
-from serving.front import Front, Target
-from serving.release_state import ReleaseState
+from serving.arms import Arms
+from serving.front import Front, Target, asked_for, header
+from serving.release_state import Candidate, ReleaseState
 
 log = logging.getLogger("colloquy")
 
@@ -33,6 +37,10 @@ GRACE_S = 6  # for running answers when a server is told to end
 DRAIN_S = 600.0  # for answers of a server that nobody new is sent to
 SECONDS_BETWEEN_LOOKS = 0.25
 SECONDS_BETWEEN_STARTS = 3.0  # of a server that dies
+_PR_SET_PDEATHSIG = 1
+RELEASE_HEADER = b"x-colloquy-release"
+CONVERSATION = re.compile(rb"conv-[0-9a-f]{32}")
+IN_CONVERSATION = re.compile(rb"/api/conversations/(" + CONVERSATION.pattern + rb")(?:/|$)")
 
 
 def free_port() -> int:
@@ -58,6 +66,11 @@ def own_home(bento: str) -> Path:
     return home
 
 
+def _end_with_parent() -> None:
+    """Let the kernel end this process when the one that started it is killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 class Server:
     """One bento in a process of its own."""
 
@@ -75,7 +88,13 @@ class Server:
         home, port = own_home(bento), free_port()
         words = command(bento, port)
         # Away from a checkout, whose packages would come before the bento's.
-        process = await asyncio.create_subprocess_exec(*words, cwd=home, env=environment | {"BENTOML_HOME": str(home)})
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            cwd=home,
+            env=environment | {"BENTOML_HOME": str(home)},
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )
         log.info("%s starts on port %d", bento, port)
         return cls(bento, process, Target(LOOPBACK, port))
 
@@ -98,27 +117,50 @@ class Server:
             try:
                 await asyncio.wait_for(self.process.wait(), GRACE_S + 4)
             except TimeoutError:
-                self.process.kill()
+                os.killpg(self.process.pid, signal.SIGKILL)  # its worker too
                 await self.process.wait()
 
 
 class Servers:
     """The servers that the release state asks for, and which of them answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: Path) -> None:
+        self._arms = Arms(home)
+        self._candidate: Candidate | None = None
         self._servers: dict[str, Server] = {}
         self._started: dict[str, float] = {}
         self._client = httpx.AsyncClient(timeout=5, trust_env=False)
         self.current: Server | None = None
 
-    def choose(self, path: bytes) -> Target | None:
-        """Where a request goes: to the server that is ready, or to one that can say why it is not."""
-        answering = self.current or next(iter(self._servers.values()), None)
+    def choose(self, head: bytes) -> Target | None:
+        """Where a request goes: to the release that it names, to the candidate where the conversation is its, else to
+        the server that is ready, or to one that can say why it is not."""
+        answering = (
+            self._named(head) or self._candidates(head) or self.current or next(iter(self._servers.values()), None)
+        )
         return answering.target if answering else None
+
+    def _named(self, head: bytes) -> Server | None:
+        return self._servers.get(header(head, RELEASE_HEADER).decode("latin-1"))
+
+    def _candidates(self, head: bytes) -> Server | None:
+        found = IN_CONVERSATION.match(asked_for(head)[1])
+        if self._candidate is None or found is None or not self._arms.has(found[1].decode(), self._candidate):
+            return None
+        server = self._servers.get(self._candidate.bento)
+        return server if server and server.ready else None
+
+    def told(self, head: bytes, piece: bytes) -> None:
+        """Notice the conversations that begin."""
+        if self._candidate and asked_for(head) == (b"POST", b"/api/conversations"):
+            for found in CONVERSATION.findall(piece):
+                self._arms.begin(found.decode(), self._candidate)
 
     async def follow(self, state: ReleaseState) -> None:
         """One step towards what the state asks for."""
         wanted = [state.bento]
+        if state.candidate:
+            wanted.append(state.candidate.bento)
         if state.previous_bento and os.environ.get("COLLOQUY_KEEP_PREVIOUS", "1") != "0":
             wanted.append(state.previous_bento)
         for bento, server in list(self._servers.items()):
@@ -133,6 +175,7 @@ class Servers:
             await served.look(self._client)
             if not served.ready:
                 break  # one model loads at a time, what is asked for first
+        self._candidate = state.candidate if state.candidate and state.candidate.share else None
         asked = self._servers.get(state.bento)
         if asked and asked.ready and self.current is not asked:
             self.current = asked
@@ -168,8 +211,8 @@ async def serve(home: Path, host: str, port: int) -> None:
     stop = asyncio.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sign, stop.set)
-    servers = Servers()
-    listening = await Front(servers.choose).start(host, port)
+    servers = Servers(home)
+    listening = await Front(servers.choose, servers.told).start(host, port)
     try:
         while not stop.is_set():
             if (state := release_state.read(home)) is not None:

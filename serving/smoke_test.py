@@ -1,6 +1,7 @@
 """Talks to the served assistant as its users do: an account, the official client, a harmful request, the chat page.
 
-Out: `.run/smoke_test.json` with what was answered and the notes for the run's summary. A failure is an error.
+Out: `.run/smoke_test.json` with what was answered and the notes for the run's summary. A failure is an error. A
+candidate that passes gets its first share of new conversations.
 """
 
 import os
@@ -18,6 +19,7 @@ from pipelines.core import artifacts
 from pipelines.core.config import Chat
 from pipelines.core.jsonl import read_json, write_json
 from pipelines.core.stage import Stage, open_stage
+from serving.deploy import RELEASE_HEADER, give_share
 
 ANSWER_TIMEOUT_S = 120.0
 # Whatever classifier is bundled must stop this on the way in.
@@ -89,10 +91,10 @@ def check_answer(answer: Answer, chat: Chat, how: str) -> None:
 
 
 @contextmanager
-def account(chat_url: str) -> Iterator[Account]:
+def account(chat_url: str, headers: dict[str, str]) -> Iterator[Account]:
     """An account with an API key, for the time of the test."""
     email, password = f"smoke-test-{secrets.token_hex(8)}@example.org", secrets.token_urlsafe(24)
-    with httpx.Client(base_url=chat_url, timeout=ANSWER_TIMEOUT_S) as client:
+    with httpx.Client(base_url=chat_url, headers=headers, timeout=ANSWER_TIMEOUT_S) as client:
 
         def post(path: str, body: dict[str, str]) -> httpx.Response:
             answer = client.post(path, json=body)
@@ -105,9 +107,11 @@ def account(chat_url: str) -> Iterator[Account]:
         post("/api/me/delete", {"password": password})
 
 
-def through_client(chat_url: str, chat: Chat, key: str) -> dict[str, Any]:
+def through_client(chat_url: str, chat: Chat, key: str, headers: dict[str, str]) -> dict[str, Any]:
     """Models, a plain and a streamed answer, and a blocked request, through the official client."""
-    client = OpenAI(base_url=f"{chat_url}/v1", api_key=key, timeout=ANSWER_TIMEOUT_S, max_retries=1)
+    client = OpenAI(
+        base_url=f"{chat_url}/v1", api_key=key, timeout=ANSWER_TIMEOUT_S, max_retries=1, default_headers=headers
+    )
     models = [model.id for model in client.models.list()]
     require(bool(models), "the server lists no model")
     plain = ask(client, models[0], chat.smoke_question)
@@ -127,7 +131,9 @@ def browser() -> str | None:
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
-def through_page(chat_url: str, chat: Chat, who: Account, executable: str, screenshot: Path) -> str:
+def through_page(
+    chat_url: str, chat: Chat, who: Account, executable: str, screenshot: Path, headers: dict[str, str]
+) -> str:
     """Type the question into the chat page, wait for the whole answer, and take a picture; returns the answer.
 
     A visitor asks where visitors may, else the account. After a reload the answer must still be there.
@@ -137,7 +143,7 @@ def through_page(chat_url: str, chat: Chat, who: Account, executable: str, scree
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         try:
-            page = chromium.new_page(viewport={"width": 1280, "height": 800})
+            page = chromium.new_page(viewport={"width": 1280, "height": 800}, extra_http_headers=headers)
             page.set_default_timeout(ANSWER_TIMEOUT_S * 1000)
             page.goto(chat_url)
             if not chat.access.visitors:
@@ -169,7 +175,8 @@ def check_page(stage: Stage, chat_url: str, who: Account, result: dict[str, Any]
         result["notes"].append("browser: not installed, skipped")
         return
     screenshot = artifacts.RUN / "chat_page.png"
-    answer = through_page(chat_url, chat, who, executable, screenshot)
+    headers = {RELEASE_HEADER: result["bento"]}
+    answer = through_page(chat_url, chat, who, executable, screenshot, headers)
     if chat.smoke_expects is not None:
         found = chat.smoke_expects.lower() in answer.lower()
         require(found, f"chat page: {answer!r} does not contain {chat.smoke_expects!r}")
@@ -180,8 +187,9 @@ def check_page(stage: Stage, chat_url: str, who: Account, result: dict[str, Any]
 def smoke_test(stage: Stage, chat_url: str) -> dict[str, Any]:
     """Every check; the result is what `.run/smoke_test.json` holds."""
     deployed = read_json(artifacts.DEPLOYED)
-    with account(chat_url) as who:
-        result = through_client(chat_url, stage.params.chat, who.key)
+    headers = {RELEASE_HEADER: deployed["bento"]}  # a candidate answers nobody else yet
+    with account(chat_url, headers) as who:
+        result = through_client(chat_url, stage.params.chat, who.key, headers)
         result |= {"bento": deployed["bento"], "version": deployed["version"], "notes": []}
         check_page(stage, chat_url, who, result)
     return result
@@ -191,6 +199,7 @@ def main() -> None:
     with open_stage("smoke_test") as stage:
         result = smoke_test(stage, os.environ["CHAT_URL"].rstrip("/"))
         write_json(artifacts.SMOKE_TEST, result)
+        give_share(Path(os.environ["COLLOQUY_HOME"]), result["bento"], stage.params.release.canary.stages[0].share)
         print(f"{result['bento']} answers {stage.params.chat.smoke_question!r} with {result['plain']!r}")
         for note in result["notes"]:
             print(note)

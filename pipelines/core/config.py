@@ -641,6 +641,8 @@ class Canary(Section):
     early_promotion_level: Annotated[float, Field(gt=0, lt=1)]  # chance of one in spite of that drop
     guards_level: Annotated[float, Field(gt=0, lt=1)]  # chance of a false alarm of any guard rail
     max_ratio: MaxRatio
+    rest_s: Annotated[float, Field(ge=0)]  # a conversation counts that nobody used for so long
+    reference_days: Positive  # of the champion's conversations that say what is slow, short and long
 
     @model_validator(mode="after")
     def _growing(self) -> Self:
@@ -653,6 +655,8 @@ class Canary(Section):
 class ReleaseProcess(Section):
     """How a version that passed its gate gets to everybody."""
 
+    rollout: Literal["direct", "canary"]  # at once, or by a share of new conversations that is watched
+    approval: Literal["none", "required"]  # of a person, in Airflow, before `deploy`
     canary: Canary
 
 

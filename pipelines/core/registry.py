@@ -43,6 +43,11 @@ def register(run_id: str, model: Path, tags: Mapping[str, str]) -> ModelVersion:
     return _version(client.create_model_version(MODEL, source, run_id, tags=dict(tags)))
 
 
+def by_number(number: int) -> ModelVersion:
+    """Version `number`, which is there."""
+    return _version(tracking.client().get_model_version(MODEL, str(number)))
+
+
 def by_alias(alias: str) -> ModelVersion | None:
     """The version that bears `alias`, or None."""
     from mlflow.exceptions import MlflowException

@@ -264,6 +264,7 @@ def open_workspace(repo: Path, home: Path, request: RunRequest) -> Path:
         "profile": request.profile,
         "align_method": params.align.method,
         "threads": params.resources.threads,
+        "approval": params.release.approval,
         "mlflow_run_id": parent,
         "tags": tags,
     }

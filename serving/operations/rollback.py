@@ -1,4 +1,4 @@
-"""Serves the version before again.
+"""Takes the candidate back that is being watched, or serves the version before again.
 
     python -m serving.operations.rollback --by NAME --reason WHY        make rollback BY=… REASON=…
 
@@ -10,6 +10,7 @@ Environment: COLLOQUY_HOME, CHAT_URL, MLFLOW_TRACKING_URI.
 import argparse
 import os
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,7 +43,15 @@ def rollback(home: Path, chat_url: str, by: str, reason: str) -> ReleaseState:
     if not by.strip() or not reason.strip():
         raise BadInput(f"a rollback needs a name and a reason, got BY={by!r} and REASON={reason!r}")
     before = release_state.read(home)
-    state = turned_back(before, datetime.now(UTC).isoformat(timespec="seconds"))
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    said = f"{at} by {by.strip()}: {reason.strip()}"
+    if before is not None and before.candidate is not None:
+        state = replace(before, candidate=None, requested_at=at)
+        release_state.write(home, state)
+        registry.set_alias("challenger", before.version)
+        registry.set_tag(before.candidate.version, "rolled_back", said)
+        return state
+    state = turned_back(before, at)
     release_state.write(home, state)
     try:
         deploy.wait_for(chat_url, state.bento, ANSWERS_WITHIN_S)
@@ -52,7 +61,7 @@ def rollback(home: Path, chat_url: str, by: str, reason: str) -> ReleaseState:
         raise
     deploy.promote(state.version)
     assert state.previous is not None
-    registry.set_tag(state.previous, "rolled_back", f"{state.requested_at} by {by.strip()}: {reason.strip()}")
+    registry.set_tag(state.previous, "rolled_back", said)
     return state
 
 
@@ -66,7 +75,7 @@ def main() -> None:
         state = rollback(home, chat_url, asked.by, asked.reason)
     except (BadInput, deploy.DeployFailed) as error:
         sys.exit(str(error))
-    print(f"{state.bento} is served again; champion is version {state.version}, previous is version {state.previous}")
+    print(f"{state.bento} is served; champion is version {state.version}, previous is version {state.previous}")
 
 
 if __name__ == "__main__":

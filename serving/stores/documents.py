@@ -155,5 +155,11 @@ class DocumentStore(Protocol):
     async def answer(self, message_id: str) -> StoredMessage | None:
         """For administrators: one answer, of whomever."""
 
+    async def begun_since(self, at: datetime) -> list[Conversation]:
+        """For administrators: the conversations that began at `at` or later, of all users."""
+
+    async def requests_of(self, conversation_id: str) -> list[RequestLog]:
+        """For administrators: what was asked for in one conversation."""
+
     async def counts(self) -> Counts: ...
     async def log(self, records: Sequence[RequestLog | ModelMetric]) -> None: ...

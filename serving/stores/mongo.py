@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from pymongo import AsyncMongoClient
@@ -187,6 +188,16 @@ class MongoStore:
         with answering():
             found = await self._messages.find_one({"message_id": message_id, "role": "assistant"})
         return StoredMessage(**_fields(found)) if found else None
+
+    async def begun_since(self, at: datetime) -> list[Conversation]:
+        with answering():
+            found = self._conversations.find({"created_at": {"$gte": at}})
+            return [Conversation(**_fields(document)) async for document in found]
+
+    async def requests_of(self, conversation_id: str) -> list[RequestLog]:
+        with answering():
+            found = self._logs[RequestLog].find({"conversation_id": conversation_id})
+            return [RequestLog(**_fields(document)) async for document in found]
 
     async def counts(self) -> Counts:
         with answering():

@@ -13,7 +13,7 @@ from pipelines.core.config import profile_names, read_yaml
 ROOT = Path(__file__).parents[2]
 AIRFLOW = Path(os.environ.get("COLLOQUY_ENVS", ROOT / ".envs")) / "airflow" / "bin" / "python"
 STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
-COMMANDS = {"open_workspace", "push_tasks", "wait", "register", "build_bento", "deploy", "smoke_test", "summarize"}
+COMMANDS = {"open_workspace", "push_tasks", "wait", "summarize"}
 GROUPS = {
     "data": ["ingest", "train_moderation", "prepare_corpus", "validate_corpus"],
     "pretraining": ["train_tokenizer", "tokenize_corpus", "pretrain"],
@@ -30,7 +30,7 @@ GROUPS = {
     ],
     "alignment": ["reward_model", "ppo", "dpo", "grpo", "rloo", "best_of_n"],
     "evaluation": ["evaluate", "gate"],
-    "release": ["register", "build_bento", "deploy", "smoke_test"],
+    "release": ["register", "build_bento", "approve", "deploy", "smoke_test"],
 }
 
 
@@ -71,7 +71,7 @@ def test_it_parses(dag: dict[str, Any]) -> None:
 
 
 def test_its_tasks_are_the_stages_and_the_commands(dag: dict[str, Any]) -> None:
-    assert set(dag["tasks"]) == set(STAGES) | COMMANDS
+    assert set(dag["tasks"]) == set(STAGES) | COMMANDS | set(GROUPS["release"])
 
 
 def test_its_groups_hold_their_tasks(dag: dict[str, Any]) -> None:
@@ -97,6 +97,11 @@ def test_stages_share_the_compute_pool(dag: dict[str, Any]) -> None:
 
 def test_killed_tasks_are_tried_again_soon(dag: dict[str, Any]) -> None:
     assert {(task["retries"], task["retry_delay_s"]) for task in dag["tasks"].values()} == {(3, 5.0)}
+
+
+def test_a_release_waits_for_a_person_or_does_not_ask(dag: dict[str, Any]) -> None:
+    assert dag["tasks"]["deploy"]["trigger_rule"] == "none_failed_min_one_success"
+    assert {name for name, task in dag["tasks"].items() if "deploy" in task["downstream"]} == {"build_bento", "approve"}
 
 
 def test_the_summary_runs_whatever_happened(dag: dict[str, Any]) -> None:

@@ -20,7 +20,9 @@ def finished_run(home: Path, run: str, number: int = 1) -> Path:
     """The workspace of a run that aligned by DPO on simulated labels."""
     workspace = home / "workspaces" / run
     workspace.mkdir(parents=True)
-    write_params(workspace, config.resolve(ROOT, "tiny", ["align.method=dpo"]))
+    older = config.resolve(ROOT, "tiny", ["align.method=dpo"])
+    del older["release"]  # a section that came later
+    write_params(workspace, older)
     outs = [{"path": "artifacts/pull_annotations", "md5": f"{run}.dir"}]
     (workspace / "dvc.lock").write_text(json.dumps({"stages": {"pull_annotations": {"cmd": run, "outs": outs}}}))
     write_rows(workspace / artifacts.EARLIER_ROUNDS, [{"run": "older", "outs": {}}] * (number - 1))

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import httpx
 from argon2 import PasswordHasher
@@ -243,6 +244,15 @@ class MemoryStore:
         self._up()
         found = self._messages.get(message_id)
         return found if found and found.role == "assistant" else None
+
+    async def begun_since(self, at: datetime) -> list[Conversation]:
+        self._up()
+        return [each for each in self._conversations.values() if each.created_at >= at]
+
+    async def requests_of(self, conversation_id: str) -> list[RequestLog]:
+        self._up()
+        logs = [each for each in self.logged if isinstance(each, RequestLog)]
+        return [each for each in logs if each.conversation_id == conversation_id]
 
     async def counts(self) -> Counts:
         self._up()

@@ -279,6 +279,8 @@ def test_administrators_find_what_was_flagged_and_judged(run):
         answer = await store.answer(judged.message_id)
         assert answer is not None and (answer.user_id, answer.role) == (user, "assistant")
         assert await store.answer("msg-none") is None
+        assert conversation in await store.begun_since(conversation.created_at)
+        assert conversation not in await store.begun_since(conversation.created_at + timedelta(seconds=1))
         after = await store.counts()
         assert Counts(*(a - b for a, b in zip(after, before, strict=True))) == Counts(1, 3, 0, 1)
 

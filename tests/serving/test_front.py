@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from serving.front import Front, Target, forwarded, path_of
+from serving.front import Front, Target, asked_for, forwarded, header
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +45,7 @@ async def scene(choose: Callable[[bytes, list[Target]], Target | None], count: i
     echoes = [Echo() for _ in range(count)]
     listening = [await asyncio.start_server(echo.handle, "127.0.0.1", 0) for echo in echoes]
     targets = [Target("127.0.0.1", server.sockets[0].getsockname()[1]) for server in listening]
-    front = await Front(lambda path: choose(path, targets)).start("127.0.0.1", 0)
+    front = await Front(lambda head: choose(head, targets)).start("127.0.0.1", 0)
     url = f"http://127.0.0.1:{front.sockets[0].getsockname()[1]}"
     async with httpx.AsyncClient(base_url=url, timeout=20) as client:
         yield client, echoes, targets
@@ -54,7 +54,7 @@ async def scene(choose: Callable[[bytes, list[Target]], Target | None], count: i
 
 
 async def test_each_request_of_a_client_goes_where_it_belongs_with_its_whole_body():
-    async with scene(lambda path, targets: targets[path == b"/other"]) as (client, echoes, targets):
+    async with scene(lambda head, targets: targets[asked_for(head)[1] == b"/other"]) as (client, echoes, targets):
         body = b"x" * 3_000_000
         for path, number in (("/one?a=b", 0), ("/other", 1), ("/one", 0)):
             answer = await client.post(path, content=body)
@@ -92,7 +92,8 @@ async def test_without_a_server_the_reason_is_told(choose):
 
 def test_the_head_says_who_asks_and_asks_for_one_answer():
     head = b"GET /a/b?c=d HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 1.1.1.1\r\nConnection: keep-alive\r\n\r\n"
-    assert path_of(head) == b"/a/b"
+    assert asked_for(head) == (b"GET", b"/a/b") and asked_for(b"nonsense") == (b"nonsense", b"")
+    assert header(head, b"host") == b"h" and header(head, b"cookie") == b""
     assert forwarded(head, "2.2.2.2") == (
         b"GET /a/b?c=d HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2\r\nConnection: close\r\n\r\n"
     )

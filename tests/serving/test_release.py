@@ -59,7 +59,7 @@ def listens(port: int) -> bool:
 def end(process: subprocess.Popen) -> None:
     process.terminate()
     try:
-        process.wait(10)
+        process.wait(30)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -588,3 +588,46 @@ def test_a_rollback_needs_a_version_before_a_name_and_a_reason(tmp_path: Path):
         rollback.rollback(tmp_path, "http://127.0.0.1:9", "Ada", "a test")
     with pytest.raises(BadInput, match="a name and a reason"):
         rollback.rollback(tmp_path, "http://127.0.0.1:9", "Ada", " ")
+
+
+def test_a_candidate_answers_the_conversations_that_begin_with_it_until_it_is_taken_back(
+    deployed: str, bento: dict, scene: Path
+):
+    home = scene / "home"
+    write_lock("q.dir")
+    try:
+        second = registered()["version"]
+        build_bento.build_bento(stage_of("build_bento"))
+        candidate = read_json(artifacts.BENTO)["bento"]
+        with httpx.Client(base_url=deployed, timeout=60) as client:
+
+            def begin() -> str:
+                return client.post("/api/conversations").raise_for_status().json()["conversation_id"]
+
+            def answered_by(conversation: str) -> str:
+                said = client.post(f"/api/conversations/{conversation}/messages", json={"content": "Hello"})
+                first = said.raise_for_status().text.partition("data: ")[2].partition("\n")[0]
+                return json.loads(first)["model"]
+
+            old = begin()
+            stage = stage_of("deploy")
+            release = stage.params.release.model_copy(update={"rollout": "canary"})
+            stage = replace(stage, params=stage.params.model_copy(update={"release": release}))
+            deploy.deploy(stage, home, deployed, seconds=180)
+            assert answered_by(begin()) == "colloquy-v1"  # no share yet
+            deploy.give_share(home, candidate, 1.0)
+            until(lambda: answered_by(begin()) == f"colloquy-v{second}")
+            new = begin()
+            assert answered_by(new) == f"colloquy-v{second}" and answered_by(old) == "colloquy-v1"
+            assert deploy.status(deployed)["bento"] == bento["bento"]
+            champion = registry.by_alias("champion")
+            assert champion is not None and champion.number == 1
+            rollback.rollback(home, deployed, "Ada", "enough seen")
+            until(lambda: answered_by(new) == "colloquy-v1")
+    finally:
+        write_lock("p.dir")
+        registered()
+        write_json(artifacts.BENTO, bento)
+    state = release_state.read(home)
+    assert state is not None and state.candidate is None and state.bento == bento["bento"]
+    assert registry.by_number(second).tags["rolled_back"].endswith("by Ada: enough seen")
