@@ -34,6 +34,7 @@ PACKAGES = (
     "fastapi",
     "jinja2",
     "numpy",
+    "openvino",
     "psycopg",
     "psycopg-binary",
     "pydantic",
