@@ -1,8 +1,9 @@
 """Train the moderation classifier that data cleaning, evals and serving share.
 
 In: `artifacts/ingest/moderation/*.jsonl.gz` (rows {text, labels}, labels for some categories), the project's own
-`pipelines/datasets/moderation.jsonl` and `moderation_templates.yaml` (complete labels: a category that a row does not
-name is absent), and `artifacts/ingest/moderation_base/` (the encoder that is fine-tuned; without one, n-grams).
+`pipelines/datasets/moderation.jsonl`, `moderation_templates.yaml` and harmless `demonstrations.jsonl` (complete
+labels: a category that a row does not name is absent), and `artifacts/ingest/moderation_base/` (the encoder that is
+fine-tuned where `train_moderation.encoder` is set; otherwise the n-grams alone are the classifier).
 Out: `artifacts/train_moderation/` for `load_moderator`; metrics: AUROC per category on texts that were not trained on.
 """
 
@@ -16,11 +17,12 @@ from pipelines.core import artifacts
 from pipelines.core.config import ModerationEncoder
 from pipelines.core.errors import BadInput
 from pipelines.core.stage import open_stage
-from pipelines.data.labelled import CATEGORIES, Example, expanded_examples, read_examples
+from pipelines.data.labelled import CATEGORIES, Example, expanded_examples, harmless_passages, read_examples
 from pipelines.model.ngram_moderation import NGramModerator
 from pipelines.training.ngram_classifier import auroc, train_ngrams
 
 EXAMPLES = Path("pipelines/datasets/moderation.jsonl")
+DEMONSTRATIONS = Path("pipelines/datasets/demonstrations.jsonl")
 PATTERNS = Path("pipelines/datasets/moderation_templates.yaml")
 
 
@@ -67,7 +69,8 @@ def main() -> None:
         written = [written[index] for index in rng.permutation(len(written))]
         comments = read_sources(params.max_texts, rng)
         patterns = expanded_examples(PATTERNS, params.pattern_share, rng)
-        examples = [*comments, *written, *patterns]
+        passages = harmless_passages(DEMONSTRATIONS, rng)
+        examples = [*comments, *written, *patterns, *passages]
         at = np.arange(len(examples))
         held_out = at < round(params.held_out_share * len(comments))
         if params.encoder is not None:
@@ -75,6 +78,7 @@ def main() -> None:
             first, last = len(comments), len(comments) + round(params.held_out_share * len(written))
             held_out |= (at >= first) & (at < last)
         metrics: dict[str, float] = {"comments": len(comments), "written": len(written), "patterns": len(patterns)}
+        metrics["passages"] = len(passages)
         # One thread: these vectors are too short to share, and sums then never depend on the number of cores.
         with threadpool_limits(1):
             ngrams, trained = train_ngrams(

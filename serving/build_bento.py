@@ -34,6 +34,7 @@ PACKAGES = (
     "httpx",
     "jinja2",
     "numpy",
+    "openvino",
     "psycopg",
     "psycopg-binary",
     "pydantic",

@@ -23,8 +23,10 @@ log = logging.getLogger("colloquy.moderation")
 
 POLICY_FILE = Path(__file__).with_name("moderation.yaml")
 DISGUISE = "disguise"  # the category of an answer that hides its words, see pipelines/model/disguise.py
-SHORTEST_SENTENCE = 12  # characters; a shorter one is judged together with its neighbours
-_SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+|\s*\n\s*")
+SHORTEST_SENTENCE = 4  # words
+NEWEST_WORDS = 9  # about what comes between two checks
+WORDS_BETWEEN_RUNS = 3
+_SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+|\n\s*\n")
 Place = Literal["system", "input", "output"]
 
 
@@ -73,9 +75,10 @@ class Policy:
     """The policy file with the release's threshold filled in."""
 
     rules: tuple[Rule, ...]
+    output_threshold: float  # at least, of every rule for output
     hold_tokens: int
     check_tokens: int
-    windows: tuple[int, ...]  # characters
+    windows: tuple[int, ...]  # words
     longest: int  # characters
     hidden_letters: int  # so many in `longest` characters are a disguise
 
@@ -83,7 +86,8 @@ class Policy:
         """The first rule that blocks these scores, or None."""
         for rule in self.rules:
             score = scores.get(rule.category, 0.0)
-            if place in rule.places and score >= rule.threshold:
+            threshold = max(rule.threshold, self.output_threshold) if place == "output" else rule.threshold
+            if place in rule.places and score >= threshold:
                 return Decision(place, rule.category, score, rule.template)
         return None
 
@@ -101,6 +105,7 @@ def read_policy(path: Path, threshold: float) -> Policy:
         stream = values["stream"]
         return Policy(
             rules,
+            float(stream["threshold"]),
             int(stream["hold_tokens"]),
             int(stream["check_tokens"]),
             tuple(int(size) for size in stream["windows"]),
@@ -182,15 +187,16 @@ class Moderation:
 
 
 def windows_of(text: str, sizes: Sequence[int]) -> Iterator[str]:
-    """What is judged of a text that is still growing: its end in several lengths, and each sentence by itself.
+    """What is judged of a text that is still growing: all of it, its newest words in runs of `sizes`, its sentences.
 
-    A harmful span fills at least one of them for the most part, wherever it stands and whatever surrounds it.
+    A harmful span fills at least one of them for the most part, wherever it stands and whatever surrounds it. A run
+    or sentence of a few words is judged with its neighbours only: it says too little.
     """
     yield text
-    for size in sizes:
-        if size < len(text):
-            yield text[-size:].partition(" ")[2] or text[-size:]
-    yield from (sentence for sentence in _SENTENCE_END.split(text) if SHORTEST_SENTENCE <= len(sentence) < len(text))
+    words = text.split()
+    for end in range(len(words), max(min(sizes), len(words) - NEWEST_WORDS), -WORDS_BETWEEN_RUNS):
+        yield from (" ".join(words[max(0, end - size) : end]) for size in sizes)
+    yield from (sentence for sentence in _SENTENCE_END.split(text) if sentence.count(" ") + 1 >= SHORTEST_SENTENCE)
 
 
 class StreamGuard:

@@ -14,6 +14,8 @@ from pipelines.data.patterns import expand
 CATEGORIES = ("harassment", "hate", "self_harm", "sexual", "minors", "violence", "illicit", "prompt_injection")
 IN_COMPANY_SHARE = 0.15  # of the patterns' texts appear once more beside a harmless one
 MISSPELLED_SHARE = 0.08
+PASSAGE_WORDS = (6, 10, 16, 40)  # as the windows of serving/moderation.yaml, and longer
+PASSAGES_PER_TURN = 4
 _LOOKS_LIKE = {"a": "4@", "e": "3", "i": "1!", "o": "0", "s": "5$"}
 
 
@@ -57,6 +59,25 @@ def expanded_examples(path: Path, share: float, rng: np.random.Generator) -> lis
     examples += [in_company(example, harmless, rng) for example in examples if rng.random() < IN_COMPANY_SHARE]
     examples = [misspelled(example, rng) if rng.random() < MISSPELLED_SHARE else example for example in examples]
     return [examples[index] for index in rng.permutation(len(examples))]
+
+
+def harmless_passages(path: Path, rng: np.random.Generator) -> list[Example]:
+    """The turns of the project's demonstrations, each whole and in pieces, as a stream is judged piece by piece.
+
+    Requests that the demonstrations refuse are left out.
+    """
+    turns = [
+        turn["content"]
+        for row in read_rows(path)
+        for turn in row["messages"]
+        if turn["role"] == "assistant" or row["category"] != "refusal"
+    ]
+    pieces = []
+    for words in (turn.split() for turn in turns):
+        for size in rng.choice(PASSAGE_WORDS, PASSAGES_PER_TURN).tolist():
+            start = int(rng.integers(max(1, len(words) - size + 1)))
+            pieces.append(" ".join(words[start : start + size]))
+    return [Example(text, {}, "pattern") for text in dict.fromkeys([*turns, *pieces])]
 
 
 def in_company(example: Example, harmless: Sequence[str], rng: np.random.Generator) -> Example:

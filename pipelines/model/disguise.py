@@ -23,14 +23,15 @@ _LOOK_ALIKES = str.maketrans(
 )
 _LEET = str.maketrans("43105$7@!8", "aeiosstaib")
 _LEET_WORD = re.compile(
-    r"(?<![\w@$!])(?:[a-zA-Z]+[0-9@$!]{1,2}|[0-9@$!])(?:[a-zA-Z]+[0-9@$!]{1,2})*[a-zA-Z]+[0345@$]?(?![\w@$])"
+    r"(?<![\w@$])(?=[^\s_]*[a-zA-Z][^\s_]*[a-zA-Z])(?=[a-zA-Z]*[013457@$!])(?:[a-zA-Z013457@$]|!(?=[a-zA-Z]))+(?![\w@$])"
 )
-_LEET_END = re.compile(r"(?<![\w@$!])[a-zA-Z]{2,}[0345](?![\w@$])")
 # Four single letters or more with short gaps between them; the usual gap stands between letters, others part words.
 _GAP = re.compile(r"[\s._*/|,~\u00b7\u2022-]+")
 _SPACED = re.compile(rf"(?<![^\W_])[^\W\d_](?:{_GAP.pattern[:-1]}{{1,4}}[^\W\d_](?![^\W_])){{3,}}")
 _MARKS = re.compile(r"<!--.*?-->|</?[a-zA-Z][^<>]{0,80}>|[*`~\\]+|(?<![^\W_])_+|_+(?![^\W_])|\|\|", re.DOTALL)
-_LINE_MARKS = re.compile(r"^[ \t]*(?:#+|//+|>+|--|;+|%+)[ \t]*", re.MULTILINE)
+_LINE_MARKS = re.compile(r"^[ \t]*(?:#+|//+|>+|--|;+|%+|[-*+\u2022](?=\s)|\d{1,3}[.)](?=\s))[ \t]*", re.MULTILINE)
+# Four words or more that are each set off by marks.
+_MARKED_WORDS = re.compile(r"(?:(?:[*_`~]{1,3}|<\w+>)[\w'-]+(?:[*_`~]{1,3}|</\w+>)[^\w*_`~<]{0,3}){4,}")
 _WORD = re.compile(r"\S+")
 _SCRIPTS = ("CYRILLIC", "GREEK", "ARMENIAN")
 
@@ -48,10 +49,10 @@ def undisguise(text: str) -> Plain:
     if not text.isascii():
         hidden = sum(_hidden(word) for word in _WORD.findall(text))
         text = _visible(unicodedata.normalize("NFKC", text.translate(_LOOK_ALIKES)))
-    text = _LINE_MARKS.sub("", _MARKS.sub("", text))
+    hidden += sum(char.isalpha() for run in _MARKED_WORDS.findall(text) for char in run)
+    text = _MARKS.sub("", _LINE_MARKS.sub("", text))
     text, spaced = _joined(text)
     text = _LEET_WORD.sub(lambda word: word[0].translate(_LEET), text)
-    text = _LEET_END.sub(lambda word: word[0].translate(_LEET), text)
     return Plain(text, hidden + spaced)
 
 

@@ -26,7 +26,7 @@ from pipelines.model.ngram_moderation import NGramModerator
 WARMUP_SHARE = 0.06
 WEIGHT_DECAY = 0.01
 MAX_GRAD_NORM = 1.0
-STEPS_BETWEEN_REPORTS = 50
+STEPS_BETWEEN_REPORTS = 20
 BUCKET_BATCHES = 50  # batches of similar length are drawn from so many batches of random texts
 
 

@@ -15,12 +15,9 @@ MAX_CHARACTERS = 1000  # of a training text; what is offensive in a comment show
 WORD_NGRAMS = 2
 WORD_WEIGHT = 4.0
 OWN_WEIGHT = 4.0  # of an example with complete labels, in comments of a source
-# Total weight of the positives over that of the negatives, so that 0.8 means the same whether a category has 40
-# positives or 6,000; a category that only our few examples show errs towards catching.
-SOURCED_RATIO = 0.5
-EXAMPLES_ONLY_RATIO = 1.3
-WEAK_NEGATIVES = 1000  # inoffensive comments that stand for everyday text in categories that no source labels
-FOLDS = 3
+POSITIVE_RATIO = 0.5  # total weight of the positives over that of the negatives, however many there are
+WEAK_NEGATIVES = 8000  # inoffensive comments that stand for everyday text in categories that no source labels
+FOLDS = 2
 MAX_ITERATIONS = 60
 
 Floats = NDArray[np.float32]
@@ -101,10 +98,9 @@ def train_category(
     known[weak[:WEAK_NEGATIVES]] = True
     unseen = known & held_out
     sourced = bool(positive[unseen].any())
-    ratio = SOURCED_RATIO if sourced else EXAMPLES_ONLY_RATIO
 
     def train(rows: Flags) -> Classifier:
-        return fit(features[rows], positive[rows], sample_weights(positive[rows], complete[rows], ratio), l2)
+        return fit(features[rows], positive[rows], sample_weights(positive[rows], complete[rows], POSITIVE_RATIO), l2)
 
     def score(classifier: Classifier, rows: Flags) -> Floats:
         return features[rows] @ classifier.weights + np.float32(classifier.bias)

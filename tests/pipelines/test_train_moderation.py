@@ -13,7 +13,7 @@ from pipelines.core.jsonl import Row, read_json, read_rows, write_rows
 from pipelines.data.labelled import CATEGORIES, Example, read_examples
 from pipelines.model.moderation import load_moderator
 from pipelines.model.ngram_moderation import FeatureShape
-from pipelines.train_moderation import EXAMPLES, PATTERNS
+from pipelines.train_moderation import DEMONSTRATIONS, EXAMPLES, PATTERNS
 from pipelines.training.ngram_classifier import auroc, feature_matrix, sample_weights, train_category
 from tests.pipelines.in_process import enter_workspace, exit_code
 from tests.workspaces import ROOT
@@ -41,6 +41,7 @@ def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enter_workspace(folder, monkeypatch, ["train_moderation.hash_bits=14"])
     monkeypatch.setattr(train_moderation, "EXAMPLES", ROOT / EXAMPLES)
     monkeypatch.setattr(train_moderation, "PATTERNS", ROOT / PATTERNS)
+    monkeypatch.setattr(train_moderation, "DEMONSTRATIONS", ROOT / DEMONSTRATIONS)
     write_rows(artifacts.INGEST_MODERATION / "comments.jsonl.gz", comments())
 
 

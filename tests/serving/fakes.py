@@ -119,9 +119,10 @@ POLICY = Policy(
         Rule("self_harm", 0.5, ("system", "input", "output"), "Please talk to someone."),
         Rule("hate", 0.5, ("input", "output"), "Let us stay kind."),
     ),
+    output_threshold=0.5,
     hold_tokens=24,
     check_tokens=8,
-    windows=(40,),
+    windows=(8,),
     longest=400,
     hidden_letters=12,
 )

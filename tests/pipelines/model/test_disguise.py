@@ -15,8 +15,10 @@ from pipelines.model.disguise import undisguise
         ("ｋｉｌｌ 𝐡𝐢𝐦", "kill him"),
         ("ⓚⓘⓛⓛ ʜɪᴍ", "kill him"),
         ("k1ll th3 b0ss at sch00l", "kill the boss at school"),
+        ("p30pl3 5h0uld be @fr41d!", "people should be afraid!"),
         ("**k**i*ll* `him` ~~now~~", "kill him now"),
         ("# kill\n// him\n> now", "kill\nhim\nnow"),
+        ("- kill\n- him\n2. now", "kill\nhim\nnow"),
         ("ki<b>ll</b> h<!-- x -->im", "kill him"),
         ("k̶i̶l̶l̶ him", "kill him"),
     ],
@@ -51,6 +53,7 @@ def test_ordinary_text_stays(text: str) -> None:
         ("Привет, мир", 0),
         ("👨\u200d👩\u200d👧 family", 0),
         ("**kill** k1ll", 0),
+        ("*how* *to* *kill* *him*", 12),
     ],
 )
 def test_letters_are_counted_that_only_a_disguise_would_hide(text: str, letters: int) -> None:
