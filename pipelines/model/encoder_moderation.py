@@ -145,7 +145,7 @@ class EncoderModerator:
         scores = np.array(
             [[each[category] for category in self.categories] for each in self._screen.score(windows)]
         ).reshape(len(windows), len(self.categories))
-        scores = scores.clip(CERTAIN, 1 - CERTAIN)
+        np.clip(scores, CERTAIN, 1 - CERTAIN, out=scores)
         suspicious = np.flatnonzero(scores.max(1, initial=0) >= self._suspicious)
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch([windows[at] for at in suspicious])]
         first = np.log(scores[suspicious]) - np.log1p(-scores[suspicious])
