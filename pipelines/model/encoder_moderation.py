@@ -1,7 +1,8 @@
 """The moderation classifier on a BERT encoder: mean of its last states, one output per category, run by OpenVINO.
 
 The n-gram classifier reads first; only what it finds at all suspicious is worth the encoder's milliseconds, which
-makes it affordable over a corpus and over every window of a streamed answer.
+makes it affordable over a corpus and over every window of a streamed answer. Where both have read, their logits are
+averaged: one knows words and spellings from many comments, the other what a sentence means.
 
 A model folder holds `model.safetensors` (the encoder under its Hugging Face names, `head.weight` [categories, hidden],
 `head.bias`), `tokenizer.json`, `screen/` (the n-gram classifier) and `config.json`. Scoring needs neither torch nor
@@ -29,6 +30,8 @@ WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
 SCREEN = "screen"
 BATCH_TEXTS = 32
+ENCODER_WEIGHT = 0.6
+CERTAIN = 1e-6  # the least distance of a probability from 0 and 1
 LARGE_NEGATIVE = -1e4  # on the scores of padding, in every precision
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -142,9 +145,12 @@ class EncoderModerator:
         scores = np.array(
             [[each[category] for category in self.categories] for each in self._screen.score(windows)]
         ).reshape(len(windows), len(self.categories))
+        np.clip(scores, CERTAIN, 1 - CERTAIN, out=scores)
         suspicious = np.flatnonzero(scores.max(1, initial=0) >= self._suspicious)
         rows = [encoding.ids for encoding in self._tokenizer.encode_batch([windows[at] for at in suspicious])]
-        scores[suspicious] = 1 / (1 + np.exp(-self._logits(rows)))
+        first = np.log(scores[suspicious]) - np.log1p(-scores[suspicious])
+        both = ENCODER_WEIGHT * self._logits(rows) + (1 - ENCODER_WEIGHT) * first
+        scores[suspicious] = 1 / (1 + np.exp(-both))
         highest = np.zeros((len(texts), len(self.categories)))
         np.maximum.at(highest, owner, scores)
         return [dict(zip(self.categories, each, strict=True)) for each in highest.tolist()]

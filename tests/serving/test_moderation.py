@@ -145,7 +145,7 @@ def test_the_policy_that_ships_blocks_at_the_releases_threshold():
         policy.decide("system", {"harassment": 1.0}) is None and policy.decide("system", {"violence": 1.0}) is not None
     )
     assert (
-        policy.decide("output", {"violence": 0.9}) is None and policy.decide("output", {"violence": 0.96}) is not None
+        policy.decide("output", {"violence": 0.74}) is None and policy.decide("output", {"violence": 0.76}) is not None
     )
     assert policy.hold_tokens + policy.check_tokens <= 32
 

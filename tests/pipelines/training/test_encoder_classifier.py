@@ -11,7 +11,7 @@ from transformers import BertConfig, BertModel
 from pipelines.core.config import ModerationEncoder
 from pipelines.core.errors import BadInput
 from pipelines.data.labelled import Example
-from pipelines.model.encoder_moderation import EncoderModerator, windows_of
+from pipelines.model.encoder_moderation import ENCODER_WEIGHT, EncoderModerator, windows_of
 from pipelines.model.moderation import load_moderator
 from pipelines.model.ngram_moderation import FeatureShape, NGramModerator
 from pipelines.training.encoder_classifier import (
@@ -79,7 +79,7 @@ def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Encod
 
 def test_it_learns_what_it_is_shown(trained: tuple[EncoderClassifier, EncoderModerator, Path]) -> None:
     good, bad = trained[1].score(["the cat is very good .", "the dog was bad ."])
-    assert good["hate"] < 0.2 and bad["hate"] > 0.8 and bad["violence"] < 0.2
+    assert good["hate"] < 0.3 and bad["hate"] > 0.7 and bad["violence"] < 0.3
 
 
 def test_the_folder_scores_as_the_network_does(trained: tuple[EncoderClassifier, EncoderModerator, Path]) -> None:
@@ -87,7 +87,7 @@ def test_the_folder_scores_as_the_network_does(trained: tuple[EncoderClassifier,
     texts = ["the cat is good .", "bad", "a very very very bad dog was the dog"]
     ids, mask = padded([moderator._tokenizer.encode(text).ids for text in texts])
     with torch.no_grad():
-        expected = torch.sigmoid(model(ids, mask)).numpy()
+        expected = torch.sigmoid(ENCODER_WEIGHT * model(ids, mask)).numpy()  # the screen's logits are 0
     loaded = load_moderator(folder)
     found = np.array([[score[category] for category in CATEGORIES] for score in loaded.score(texts)])
     assert found == pytest.approx(expected, abs=0.02)
