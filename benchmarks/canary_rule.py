@@ -25,7 +25,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.core.config import Canary, CanaryStage, load_params
+from pipelines.core.config import load_params
+from pipelines.core.sections.serving import Canary, CanaryStage
 from serving.operations.canary import (
     Arm,
     Batch,

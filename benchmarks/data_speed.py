@@ -22,13 +22,14 @@ from benchmarks.corpora import ROOT, write_workspace
 from pipelines.core import artifacts, config
 from pipelines.core.jsonl import open_rows, read_rows
 from pipelines.core.records import Document
+from pipelines.core.sections.data import PrepareCorpus
 from pipelines.data.dedup import Fingerprints, near_repeats
 from pipelines.data.pii_analyzer import redactor
 from pipelines.data.quality import gopher_quality_thresholds, gopher_repetition_thresholds, quality_steps
 from pipelines.data.steps import Funnel, run_steps, transforming
 
 
-def ours(files: list[Path], work: Path, params: config.PrepareCorpus) -> int:
+def ours(files: list[Path], work: Path, params: PrepareCorpus) -> int:
     """Documents that are left by our steps."""
     steps = list(quality_steps(params.quality, params.min_words, params.max_words))
     fingerprints, left = Fingerprints(1), 0
@@ -53,7 +54,7 @@ def ours(files: list[Path], work: Path, params: config.PrepareCorpus) -> int:
     return left
 
 
-def stock(folder: Path, work: Path, params: config.PrepareCorpus) -> int:
+def stock(folder: Path, work: Path, params: PrepareCorpus) -> int:
     """Documents that are left by datatrove's blocks at the same thresholds."""
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.dedup import (

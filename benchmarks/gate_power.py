@@ -29,7 +29,8 @@ from evals.paired import needed_score_n, power_of, score_power
 from evals.rules import apply_rules
 from evals.rulings import Evidence, Ruling
 from evals.task import SampleResult
-from pipelines.core.config import Params, Rule, parse, resolve
+from pipelines.core.config import Params, parse, resolve
+from pipelines.core.sections.evaluation import Rule
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = int(os.environ.get("EXPERIMENTS", "2000"))

@@ -26,8 +26,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from benchmarks.base_models import ROOT, write_policy, write_reward_model
 from pipelines import ppo
 from pipelines.core import config
-from pipelines.core.config import Ppo
 from pipelines.core.conversations import read_conversations
+from pipelines.core.sections.alignment import Ppo
 from pipelines.model.attention import suit_device
 from pipelines.model.engine import TransformersEngine
 from pipelines.rlhf.episodes import divergence, logprobs_of, roll_out, sequences

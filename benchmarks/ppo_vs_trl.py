@@ -29,7 +29,7 @@ from benchmarks.base_models import ROOT, write_policy, write_reward_model
 from benchmarks.peers.environment import python_of
 from pipelines import ppo
 from pipelines.core import config
-from pipelines.core.config import Ppo
+from pipelines.core.sections.alignment import Ppo
 from pipelines.model.attention import suit_device
 from pipelines.model.engine import TransformersEngine
 from pipelines.model.rewards import RewardScorer

@@ -24,8 +24,9 @@ from evals.paired import (
     score_power,
 )
 from evals.rulings import Evidence, Ruling, Verdict, decide
-from pipelines.core.config import Gate, Params, Rule
+from pipelines.core.config import Params
 from pipelines.core.errors import BadInput
+from pipelines.core.sections.evaluation import Gate, Rule
 
 MIN_PAIRS = 4  # a bootstrap over fewer says nothing
 PLANNED_POWER = 0.9  # with which an equal candidate should pass; the n for it is printed beside each rule

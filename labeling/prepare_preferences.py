@@ -38,11 +38,11 @@ from labeling.pairs import (
 )
 from labeling.ranking import consensus
 from pipelines.core import artifacts
-from pipelines.core.config import PreparePreferences
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, read_json, read_rows, write_json, write_rows
 from pipelines.core.records import Annotation, LabelTask, Preference, content_id
 from pipelines.core.rounds import EarlierRound
+from pipelines.core.sections.labeling import PreparePreferences
 from pipelines.core.stage import open_stage
 
 NAMED_TASKS = 5  # of the least agreement, that the gate's message names

@@ -18,10 +18,10 @@ from labeling.backup import TOKEN_HEADER, TOKEN_VARIABLE, URL_VARIABLE
 from labeling.client import LabelStudio, Project, ServerTask
 from labeling.project import Batch, ensure, only_one, task_data
 from pipelines.core import artifacts
-from pipelines.core.config import Labeling
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_json, read_rows, write_json
 from pipelines.core.records import LabelTask
+from pipelines.core.sections.labeling import Labeling
 from pipelines.core.stage import open_stage
 
 WEBHOOK_ACTIONS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED")

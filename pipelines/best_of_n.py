@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipelines.core import artifacts
-from pipelines.core.config import BestOfN
 from pipelines.core.jsonl import Row, write_rows
+from pipelines.core.sections.alignment import BestOfN
 from pipelines.core.stage import open_stage
 from pipelines.model.checkpoints import load_model, save_model
 from pipelines.model.engine import Sampling, TransformersEngine

@@ -18,19 +18,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipelines.core import artifacts
-from pipelines.core.config import (
-    BaseModelSource,
-    FolderModel,
-    HubModel,
-    Ingest,
-    PackageModel,
-    Source,
-    TokenizerSource,
-)
 from pipelines.core.digests import folder_sha256
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, encode, open_rows, open_shards, write_json
 from pipelines.core.records import Document
+from pipelines.core.sections.data import Ingest, Source
+from pipelines.core.sections.sources import BaseModelSource, FolderModel, HubModel, PackageModel, TokenizerSource
 from pipelines.core.stage import open_stage
 from pipelines.data import hub
 from pipelines.data.archives import Archive, open_archive

@@ -24,9 +24,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from pipelines.core import artifacts
-from pipelines.core.config import Ppo
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, write_rows
+from pipelines.core.sections.alignment import Ppo
 from pipelines.core.stage import Stage, open_stage
 from pipelines.model.adapters import merged, with_adapters
 from pipelines.model.attention import suit_device

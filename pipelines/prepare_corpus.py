@@ -21,11 +21,12 @@ from typing import NamedTuple
 import numpy as np
 
 from pipelines.core import artifacts
-from pipelines.core.config import Params, PrepareCorpus
+from pipelines.core.config import Params
 from pipelines.core.digests import file_sha256
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, open_rows, read_json, read_rows, write_json, write_rows
 from pipelines.core.records import Document, content_id
+from pipelines.core.sections.data import PrepareCorpus
 from pipelines.core.stage import open_stage
 from pipelines.data.corpus_report import card, funnel_svg
 from pipelines.data.decontamination import decontamination_filter, evaluation_files, evaluation_texts

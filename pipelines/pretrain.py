@@ -15,8 +15,9 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.core import artifacts
-from pipelines.core.config import Params, Pretrain, load_params
+from pipelines.core.config import Params, load_params
 from pipelines.core.errors import BadInput
+from pipelines.core.sections.training import Pretrain
 from pipelines.core.stage import Stage, open_stage
 from pipelines.data.shards import ShardManifest, TokenStream, open_tokens, window_count
 from pipelines.model import architecture

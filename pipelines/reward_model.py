@@ -25,10 +25,10 @@ from transformers import (
 from trl import RewardConfig, RewardTrainer
 
 from pipelines.core import artifacts
-from pipelines.core.config import RewardModel
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_json, read_rows
 from pipelines.core.records import Preference
+from pipelines.core.sections.alignment import RewardModel
 from pipelines.core.stage import Stage, open_stage
 from pipelines.model.attention import suit_device
 from pipelines.model.checkpoints import save_model

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.core import artifacts
-from pipelines.core.config import Params, RewardLabels, SampleCompletions
+from pipelines.core.config import Params
 from pipelines.core.digests import file_sha256
 from pipelines.core.errors import BadInput
 from pipelines.core.feedback import RatedAnswer
 from pipelines.core.jsonl import read_rows, write_json, write_rows
 from pipelines.core.records import Completion, Conversation, LabelTask, content_id
 from pipelines.core.rounds import EarlierRound
+from pipelines.core.sections.labeling import RewardLabels, SampleCompletions
 from pipelines.core.stage import open_stage
 from pipelines.model.asking import checked, in_order_of_asking, score_tasks
 from pipelines.model.engine import Engine, Generation, Sampling

@@ -16,9 +16,9 @@ from transformers import (
 )
 
 from pipelines.core import artifacts
-from pipelines.core.config import Sft
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_rows
+from pipelines.core.sections.training import Sft
 from pipelines.core.stage import open_stage
 from pipelines.model.adapters import merged, with_adapters
 from pipelines.model.checkpoints import cast_weights, save_model

@@ -17,11 +17,11 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pipelines.core import artifacts
-from pipelines.core.config import TokenizeCorpus
 from pipelines.core.digests import file_sha256
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_rows
 from pipelines.core.records import content_id
+from pipelines.core.sections.data import TokenizeCorpus
 from pipelines.core.stage import open_stage
 from pipelines.data.shards import ShardManifest, Split, TokenizedDocument, token_dtype, write_split
 from pipelines.model.tokenizer import document_end, encode_documents

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from pipelines.core import artifacts
-from pipelines.core.config import ModerationEncoder
 from pipelines.core.errors import BadInput
+from pipelines.core.sections.data import ModerationEncoder
 from pipelines.core.stage import open_stage
 from pipelines.data.labelled import CATEGORIES, Example, expanded_examples, harmless_passages, read_examples
 from pipelines.model.ngram_moderation import NGramModerator

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import anyio.to_thread
 
-from pipelines.core.config import Chat
 from pipelines.core.records import Message
+from pipelines.core.sections.serving import Chat
 from serving.conversation import Fitted, fit, require_question, with_system
 from serving.errors import ApiError
 from serving.generation import Busy, GenerationQueue, Running

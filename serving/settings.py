@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pipelines.core.config import Chat
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_json
+from pipelines.core.sections.serving import Chat
 
 SOURCE = Path(__file__).resolve().parents[1]
 RELEASE_FILE = "release.json"

@@ -16,8 +16,8 @@ import httpx
 from openai import OpenAI
 
 from pipelines.core import artifacts
-from pipelines.core.config import Chat
 from pipelines.core.jsonl import read_json, write_json
+from pipelines.core.sections.serving import Chat
 from pipelines.core.stage import Stage, open_stage
 from serving.deploy import RELEASE_HEADER, give_share
 

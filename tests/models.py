@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from pipelines.core.config import Architecture
+from pipelines.core.sections.training import Architecture
 from pipelines.model.architecture import build
 from pipelines.model.tokenizer import train_bpe
 

@@ -25,6 +25,7 @@ from pipelines.core import artifacts, config, feedback, registry, tracking
 from pipelines.core.digests import file_sha256, folder_sha256
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import write_json
+from pipelines.core.sections.serving import Resources
 
 CONTRACT = 3
 REMOTE = "store"  # the name that DVC knows it by
@@ -128,7 +129,7 @@ def pin(values: dict[str, Any], home: Path) -> None:
         pulled["sha256"] = feedback.answers_sha256(home, pulled["snapshot"])
 
 
-def check_resources(resources: config.Resources, home: Path) -> None:
+def check_resources(resources: Resources, home: Path) -> None:
     """Fail before the start when disk, memory or GPU fall short, with the numbers."""
     free = shutil.disk_usage(home).free / 2**30
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

@@ -12,10 +12,10 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines.core.config import PrepareCorpus
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import Row, write_json
 from pipelines.core.records import Conversation, Document, Preference, content_id
+from pipelines.core.sections.data import PrepareCorpus
 from pipelines.data.pii import find_pii
 from pipelines.data.steps import Filter
 

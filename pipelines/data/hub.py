@@ -10,8 +10,8 @@ from typing import IO
 
 import httpx
 
-from pipelines.core.config import Source
 from pipelines.core.errors import BadInput
+from pipelines.core.sections.data import Source
 from pipelines.data.archives import Archive, Member
 from pipelines.data.downloads import PARTIAL
 from pipelines.data.origins import HubOrigin, require_commit

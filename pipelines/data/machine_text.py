@@ -9,8 +9,8 @@ import re
 import zlib
 from collections import Counter
 
-from pipelines.core.config import MachineTextRules
 from pipelines.core.records import Document
+from pipelines.core.sections.data import MachineTextRules
 from pipelines.data.steps import Filter, Verdict
 
 # What assistants say about themselves and about what they refuse, in lower case with a straight apostrophe.

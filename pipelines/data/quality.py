@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pipelines.core.config import GopherQuality, GopherRepetition, NGramShare, QualityRules
 from pipelines.core.records import Document
+from pipelines.core.sections.data import GopherQuality, GopherRepetition, NGramShare, QualityRules
 from pipelines.data.steps import Dropped, Step
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from pipelines.core.config import Source
 from pipelines.core.jsonl import Row, encode
 from pipelines.core.records import Document, content_id
+from pipelines.core.sections.data import Source
 from pipelines.data.archives import UNREADABLE, Archive, Member, gunzipped, matching
 from pipelines.data.conversations import consented_rows
 from pipelines.data.origins import ConversationsOrigin, parse_origin

@@ -7,8 +7,8 @@ Every rule is a density, so that a manual that says "click here" once, or an art
 import re
 from collections import Counter
 
-from pipelines.core.config import SpamRules
 from pipelines.core.records import Document
+from pipelines.core.sections.data import SpamRules
 from pipelines.data.steps import Filter, Verdict
 
 # What asks the reader to buy, pay, sign up or click, in lower case; each is common in spam and rare elsewhere.

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 from loguru import logger
 
-from pipelines.core.config import Workers
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_json, write_json
+from pipelines.core.sections.serving import Workers
 
 logger.disable("datatrove")  # it tells each task's whole pipeline; what goes wrong is raised anyway
 LOOK_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # between looks at a Slurm job; the last again and again

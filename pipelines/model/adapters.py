@@ -3,7 +3,7 @@
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
-from pipelines.core.config import Lora
+from pipelines.core.sections.training import Lora
 from pipelines.model.checkpoints import cast_weights
 
 

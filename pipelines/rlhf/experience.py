@@ -15,7 +15,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pipelines.core.config import Ppo
+from pipelines.core.sections.alignment import Ppo
 from pipelines.model.batching import like_lengths
 from pipelines.model.engine import TransformersEngine
 from pipelines.model.rewards import token_values

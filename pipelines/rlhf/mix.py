@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipelines.core import artifacts
-from pipelines.core.config import PretrainingMix
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_rows
+from pipelines.core.sections.alignment import PretrainingMix
 from pipelines.data.shards import ShardManifest, batch_windows, open_tokens, window, window_count
 from pipelines.model.logits import chosen_logprobs, head_weight
 from pipelines.model.rendering import Rendered, rendered_conversations

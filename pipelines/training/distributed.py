@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
-from pipelines.core.config import Distributed
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_json, write_json
+from pipelines.core.sections.training import Distributed
 from pipelines.core.tracking import URI_VARIABLE
 from pipelines.training.checkpointing import COMPLETE, KEPT, Checkpoints, require_same
 from pipelines.training.next_token import LanguageModelLoss

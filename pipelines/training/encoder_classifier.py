@@ -14,10 +14,10 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
-from pipelines.core.config import ModerationEncoder
 from pipelines.core.digests import file_sha256
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import write_json
+from pipelines.core.sections.data import ModerationEncoder
 from pipelines.data.labelled import Example
 from pipelines.model.encoder_moderation import SCREEN, TOKENIZER, WEIGHTS, EncoderModerator
 from pipelines.model.moderation import CONFIG, FORMAT

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from pipelines.core.config import Supervised
+from pipelines.core.sections.training import Supervised
 from pipelines.core.stage import Stage
 from pipelines.model.attention import suit_device
 from pipelines.model.logits import chosen_logprobs, head_weight

@@ -31,7 +31,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.core.config import Canary
+from pipelines.core.sections.serving import Canary
 
 Counts = NDArray[np.int64] | int
 Numbers = NDArray[np.float64]

@@ -27,11 +27,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipelines.core import config, feedback, registry, tracking
-from pipelines.core.config import FeedbackExport, Params
+from pipelines.core.config import Params
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.feedback import RatedAnswer, Signal
 from pipelines.core.jsonl import read_json, read_rows, write_json, write_rows
 from pipelines.core.records import Conversation, Message, content_id
+from pipelines.core.sections.labeling import FeedbackExport
 from pipelines.data.dedup import near_repeats, signature
 from pipelines.data.pii import redact
 from pipelines.data.pii_analyzer import load_finder

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from pipelines.core import config, registry, tracking
-from pipelines.core.config import Canary
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import read_json, write_json
+from pipelines.core.sections.serving import Canary
 from serving import arms, deploy, release_state
 from serving.operations.canary import Arm, Batch, Decision, Watch, decide, look, start
 from serving.release_state import Candidate, ReleaseState

@@ -9,8 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipelines.core import artifacts
-from pipelines.core.config import Architecture, resolve
+from pipelines.core.config import resolve
 from pipelines.core.jsonl import read_rows, write_json, write_rows
+from pipelines.core.sections.training import Architecture
 from pipelines.core.workspace import write_params
 from pipelines.model.architecture import build
 from pipelines.model.ngram_moderation import FeatureShape, NGramModerator

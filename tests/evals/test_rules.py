@@ -11,8 +11,9 @@ from evals.metrics import Score
 from evals.rules import apply_rule, apply_rules
 from evals.rulings import Evidence, Ruling, decide
 from evals.task import SampleResult
-from pipelines.core.config import Params, Rule, parse, profile_names, resolve
+from pipelines.core.config import Params, parse, profile_names, resolve
 from pipelines.core.errors import BadInput
+from pipelines.core.sections.evaluation import Rule
 
 ROOT = Path(__file__).parents[2]
 

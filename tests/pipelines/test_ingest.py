@@ -9,10 +9,11 @@ import httpx
 import pytest
 
 from pipelines.core import artifacts, config
-from pipelines.core.config import FolderModel, PackageModel, ScratchModel, Source
 from pipelines.core.digests import folder_sha256
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import read_json, read_rows
+from pipelines.core.sections.data import Source
+from pipelines.core.sections.sources import FolderModel, PackageModel, ScratchModel
 from pipelines.data.downloads import Downloads
 from pipelines.data.origins import HubOrigin, parse_origin
 from pipelines.data.package_index import IndexSettings

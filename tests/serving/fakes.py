@@ -11,7 +11,7 @@ import httpx
 from argon2 import PasswordHasher
 from fastapi import FastAPI
 
-from pipelines.core.config import Access, Chat
+from pipelines.core.sections.serving import Access, Chat
 from pipelines.model.engine import Generation, Sampling
 from serving.app import create_app
 from serving.assistant import Assistant

@@ -6,6 +6,7 @@ import pytest
 
 from pipelines.core import config
 from pipelines.core.errors import BadInput
+from pipelines.core.sections.base import Section
 
 ROOT = Path(__file__).parents[3]
 
@@ -87,7 +88,7 @@ def test_a_missing_key_fails_since_nothing_has_a_default(tmp_path: Path) -> None
 
 
 def test_no_field_of_the_schema_has_a_default() -> None:
-    todo: list[type[config.Section]] = [config.Section]
+    todo: list[type[Section]] = [Section]
     while todo:
         section = todo.pop()
         todo += section.__subclasses__()

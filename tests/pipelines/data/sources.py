@@ -4,8 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from pipelines.core.config import Source
 from pipelines.core.records import Document
+from pipelines.core.sections.data import Source
 from pipelines.data.archives import open_archive
 from pipelines.data.reading import Limits, read_documents
 from pipelines.data.rows import Quarantined

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.core.config import Source
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import encode
 from pipelines.core.records import Document
+from pipelines.core.sections.data import Source
 from pipelines.data import archives
 from pipelines.data.archives import open_archive
 from pipelines.data.extraction import extract_html

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.core import artifacts
-from pipelines.core.config import Source
 from pipelines.core.digests import folder_sha256
 from pipelines.core.errors import BadInput, ExitCode
 from pipelines.core.jsonl import read_json, read_rows
+from pipelines.core.sections.data import Source
 from pipelines.data.conversations import MANIFEST, rendered, require_snapshot
 from pipelines.ingest import check_sources
 from tests.pipelines.test_ingest import describe

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.core.config import C4, FineWeb, QualityRules, resolve
+from pipelines.core.config import resolve
 from pipelines.core.records import Document
+from pipelines.core.sections.data import C4, FineWeb, QualityRules
 from pipelines.data.harm import MAX_PASSAGES, PASSAGE_CHARACTERS, harm_filter, passages
 from pipelines.data.quality import quality_steps
 from pipelines.data.steps import Dropped

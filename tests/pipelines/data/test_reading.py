@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from pipelines.core.config import Source
 from pipelines.core.records import Document
+from pipelines.core.sections.data import Source
 from pipelines.data import reading, rows
 from pipelines.data.archives import Archive, Member
 from pipelines.data.reading import Limits, read_moderation

@@ -23,9 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.core.config import Source
 from pipelines.core.errors import BadInput
 from pipelines.core.records import Document
+from pipelines.core.sections.data import Source
 from pipelines.data import hub
 from pipelines.data.downloads import PARTIAL, STALE_S, Downloads, remove_stale
 from pipelines.data.origins import HubOrigin, parse_origin

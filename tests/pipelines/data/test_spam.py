@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.core.config import MachineTextRules, SpamRules, load_params
+from pipelines.core.config import load_params
 from pipelines.core.jsonl import read_rows
 from pipelines.core.records import Document
+from pipelines.core.sections.data import MachineTextRules, SpamRules
 from pipelines.data.machine_text import character_entropy, compression_ratio, loop_share, machine_text_filter
 from pipelines.data.spam import keyword_share, link_share, spam_filter
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.core.config import Workers
 from pipelines.core.errors import BadInput
+from pipelines.core.sections.serving import Workers
 from pipelines.data import workers
 from pipelines.data.workers import run_tasks
 from tests.slurm import install_slurm

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipelines.core.config import Architecture
 from pipelines.core.errors import BadInput
+from pipelines.core.sections.training import Architecture
 from pipelines.model.architecture import build, feed_forward
 
 SIZES = {"layers": 2, "hidden": 32, "heads": 4, "context": 64}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipelines.core.config import Architecture
+from pipelines.core.sections.training import Architecture
 from pipelines.model.architecture import build
 from pipelines.model.attention import blocked_attention, grouped_attention, suit_device, use_query_blocks
 

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from pipelines.core.config import Architecture
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import read_json
+from pipelines.core.sections.training import Architecture
 from pipelines.model import checkpoints
 from pipelines.model.architecture import build
 from pipelines.model.tokenizer import adopt, train_bpe

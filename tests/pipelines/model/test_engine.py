@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from pipelines.core.config import Architecture
 from pipelines.core.errors import BadInput
+from pipelines.core.sections.training import Architecture
 from pipelines.model import engine as engine_module
 from pipelines.model.architecture import build
 from pipelines.model.attention import suit_device

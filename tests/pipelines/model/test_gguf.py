@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipelines.core.config import Architecture
 from pipelines.core.errors import BadInput
+from pipelines.core.sections.training import Architecture
 from pipelines.model.architecture import build
 from pipelines.model.checkpoints import WEIGHTS, load_model, save_model
 from pipelines.model.gguf import interleave, pre_tokenizer_name, write_gguf

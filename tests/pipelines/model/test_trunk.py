@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
-from pipelines.core.config import Architecture
+from pipelines.core.sections.training import Architecture
 from pipelines.model.architecture import build
 from pipelines.model.attention import suit_device
 from pipelines.model.rewards import pad_right

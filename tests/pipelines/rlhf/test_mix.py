@@ -7,9 +7,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipelines.core import artifacts
-from pipelines.core.config import PretrainingMix
 from pipelines.core.errors import BadInput
 from pipelines.core.jsonl import write_rows
+from pipelines.core.sections.alignment import PretrainingMix
 from pipelines.rlhf.mix import Mix, load_mix
 from tests.models import make_policy
 from tests.pipelines.aligning import demonstrations

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.core.config import Distributed
+from pipelines.core.sections.training import Distributed
 from pipelines.model.architecture import build
 from pipelines.training.checkpointing import Checkpoints
 from pipelines.training.distributed import DeepSpeedOptimizer, RankCheckpoints, configuration, enter, leave, this_rank

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from pipelines.core.config import Distributed
 from pipelines.core.errors import BadInput
+from pipelines.core.sections.training import Distributed
 from pipelines.training.distributed import launch, this_rank, wants_launch
 from tests.pipelines.training.rank import SAVED, STEPS, losses
 from tests.workspaces import ROOT

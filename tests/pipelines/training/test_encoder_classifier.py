@@ -8,8 +8,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel
 
-from pipelines.core.config import ModerationEncoder
 from pipelines.core.errors import BadInput
+from pipelines.core.sections.data import ModerationEncoder
 from pipelines.data.labelled import Example
 from pipelines.model.encoder_moderation import ENCODER_WEIGHT, EncoderModerator, windows_of
 from pipelines.model.moderation import load_moderator

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.core.config import Architecture
+from pipelines.core.sections.training import Architecture
 from pipelines.model.architecture import build, feed_forward
 from pipelines.training.throughput import flops_per_token, mfu, peak_flops
 

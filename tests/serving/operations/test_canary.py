@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from benchmarks import canary_rule
-from pipelines.core.config import Canary, load_params
+from pipelines.core.config import load_params
+from pipelines.core.sections.serving import Canary
 from serving.operations import canary
 from serving.operations.canary import ALTERNATIVES, Arm, Batch, Watch
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.core import config, feedback
-from pipelines.core.config import FeedbackExport
 from pipelines.core.feedback import RatedAnswer
 from pipelines.core.jsonl import read_json, read_rows
+from pipelines.core.sections.labeling import FeedbackExport
 from serving.operations import feedback_export
 from serving.operations.feedback_export import Candidate, Served, choose, next_run, read, write
 from serving.stores import sql
