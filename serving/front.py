@@ -85,11 +85,18 @@ class Front:
     def __init__(self, choose: Choose, told: Told = nobody) -> None:
         self._choose = choose
         self._told = told
+        self._at_work: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> asyncio.Server:
         return await asyncio.start_server(self._handle, host, port, limit=HEAD_LIMIT, backlog=2048)
 
-    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # asyncio keeps only weak references to tasks and, once a client has said its last, to its connection.
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._at_work.add(task)
+        task.add_done_callback(self._at_work.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEAD_TIMEOUT_S)
             await self._answer(head, reader, writer)

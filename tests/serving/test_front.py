@@ -1,6 +1,7 @@
 """The front passes each request whole to the server that is chosen for it, and notices who leaves."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -102,3 +103,29 @@ def test_the_head_says_who_asks_and_asks_for_one_answer():
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+async def test_a_request_under_way_is_not_collected_as_garbage():
+    asked, gate = asyncio.Event(), asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await gate.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nlate")
+        writer.close()
+
+    listening = await asyncio.start_server(answer, "127.0.0.1", 0)
+    target = Target(*listening.sockets[0].getsockname())
+    front = await Front(lambda head: target).start("127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*front.sockets[0].getsockname())
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    writer.write_eof()
+    await asked.wait()
+    await asyncio.sleep(0.1)
+    gc.collect()
+    gate.set()
+    assert (await asyncio.wait_for(reader.read(), 20)).endswith(b"late")
+    writer.close()
+    for server in (front, listening):
+        server.close()
