@@ -200,7 +200,8 @@ def check_paper_sources(manifest: Row, papers: list[str]) -> None:
 
 def work_folder(files: list[Path], evaluation: list[Path], params: Params) -> Path:
     """The folder for what passes leave to each other: one for each input, and no other stays."""
-    read = [*files, *evaluation, *sorted(artifacts.TRAIN_MODERATION.iterdir())]
+    model = sorted(path for path in artifacts.TRAIN_MODERATION.rglob("*") if path.is_file())
+    read = [*files, *evaluation, *model]
     inputs = [[path.name, file_sha256(path)] for path in read]
     work = WORK / content_id([inputs, params.prepare_corpus.model_dump(), params.seed])
     for other in set(WORK.glob("*")) - {work}:

@@ -51,6 +51,7 @@ def write_inputs(workspace: Path, texts: dict[str, str], quarantined: int = 0, f
     shape = FeatureShape(hash_bits=10, shortest=3, longest=3, word_ngrams=1, word_weight=1.0)
     harmless = NGramModerator(["harassment"], shape, np.zeros((1, 1 << 10), np.float32), np.full(1, -4, np.float32))
     harmless.save(workspace / artifacts.TRAIN_MODERATION)
+    harmless.save(workspace / artifacts.TRAIN_MODERATION / "screen")  # as lies within a model that is an encoder
 
 
 def rows_of(workspace: Path, path: Path) -> list[Row]:
