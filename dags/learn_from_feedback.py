@@ -6,25 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import Param, dag, get_current_context, task
+from airflow.sdk import dag, get_current_context, task
 from assets import FEEDBACK
 from dvc_stage import RETRIES, call, settle, workspace_of
+from form import COMMIT, overrides
 
-PARAMS = {
-    "overrides": Param(
-        [],
-        type="array",
-        items={"type": "string"},
-        title="Parameter overrides",
-        description="One `section.key=value` a line over what the champion was made with, for example ppo.steps=8.",
-    ),
-    "commit": Param(
-        "HEAD",
-        type="string",
-        title="Commit",
-        description="The commit whose code and params.yaml run; uncommitted changes never do.",
-    ),
-}
+PARAMS = {"overrides": overrides("what the champion was made with"), "commit": COMMIT}
 
 DOC = """
 ### From thumbs and flags to the next candidate

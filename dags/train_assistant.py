@@ -7,6 +7,7 @@ from airflow.sdk import Param, TaskGroup, dag, get_current_context, task
 from approval import Approval
 from assets import FEEDBACK, RELEASE
 from dvc_stage import RETRIES, LabelsReady, alignment_stage, call, command, dvc_stage, run_info, settle, workspace_of
+from form import COMMIT, overrides
 
 PROFILES = sorted(path.stem for path in (Path(__file__).parents[1] / "profiles").glob("*.yaml"))
 AS_PROFILE = "profile"
@@ -41,19 +42,8 @@ PARAMS = {
         description="How the policy learns from the rankings: ppo (reward model, KL penalty), grpo and rloo (without a "
         "value model), best_of_n (fine-tuned on its own best answers), or dpo (without a reward model).",
     ),
-    "overrides": Param(
-        [],
-        type="array",
-        items={"type": "string"},
-        title="Parameter overrides",
-        description="One `section.key=value` a line over params.yaml and the profile, for example ppo.steps=8.",
-    ),
-    "commit": Param(
-        "HEAD",
-        type="string",
-        title="Commit",
-        description="The commit whose code and params.yaml run; uncommitted changes never do.",
-    ),
+    "overrides": overrides("params.yaml and the profile"),
+    "commit": COMMIT,
 }
 
 DOC = """

@@ -1,17 +1,14 @@
 """The DAG, as Airflow itself reads it: order, pools, retries, and that it follows dvc.yaml."""
 
-import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipelines.core.config import profile_names, read_yaml
+from tests.dags.parsed import parsed
 
 ROOT = Path(__file__).parents[2]
-AIRFLOW = Path(os.environ.get("COLLOQUY_ENVS", ROOT / ".envs")) / "airflow" / "bin" / "python"
 STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
 COMMANDS = {"open_workspace", "push_tasks", "wait", "summarize"}
 GROUPS = {
@@ -36,23 +33,7 @@ GROUPS = {
 
 @pytest.fixture(scope="module")
 def dag(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    if not AIRFLOW.exists():
-        pytest.skip(f"{AIRFLOW} is missing; `make setup` creates it")
-    home = tmp_path_factory.mktemp("airflow")
-    environment = os.environ | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-    environment["COLLOQUY_GPU_POD_TEMPLATE"] = "gpu-pod.yaml"
-    for name in ("PYTHONPATH", "PYTHONHOME"):
-        environment.pop(name, None)
-    done = subprocess.run(
-        [AIRFLOW, ROOT / "tests" / "dags" / "show_dag.py", "train_assistant"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    shown: dict[str, Any] = json.loads(done.stdout)
-    return shown
+    return parsed("train_assistant", tmp_path_factory.mktemp("airflow"), COLLOQUY_GPU_POD_TEMPLATE="gpu-pod.yaml")
 
 
 def reachable(dag: dict[str, Any], start: str) -> set[str]:
