@@ -124,7 +124,7 @@ def test_one_parameter_of_ppo_reruns_ppo_and_what_depends_on_it(loop: Loop) -> N
     ran = {stage for stage, cached in changed.cached.items() if stage in STAGES and not cached}
     assert ran - ALWAYS_RUN == {"ppo", "evaluate", "gate"}
     if changed.exit_code == 0:
-        assert changed.summary["model_version"] == loop.first.summary["model_version"] + 1
+        assert changed.summary["model_version"] > loop.first.summary["model_version"]
 
 
 def test_a_second_round_samples_from_the_first_policy_and_learns_from_both(loop: Loop) -> None:
